@@ -1,0 +1,110 @@
+//! The `rtmp-fixed` type: pull with a fixed interval and a last attempt.
+//!
+//! A whole policy on a page, to be read before writing one's own.
+
+use restreamd_plugin::runtime::{self, Phase, Wake};
+use restreamd_plugin::{
+    Description, Direction, Handover, Job, Outcome, Problem, Properties, Property, Restreamer,
+    property, rtmp,
+};
+
+struct Fixed;
+
+restreamd_plugin::export!(Fixed);
+
+impl Restreamer for Fixed {
+    fn describe() -> Description {
+        let with_default = |name, doc, default: &str| Property {
+            default: Some(default.to_owned()),
+            ..property(name, doc)
+        };
+        Description {
+            doc: "Pulls one RTMP stream, tries again at a fixed interval, and gives up in the end."
+                .to_owned(),
+            direction: Direction::Feeds,
+            properties: vec![
+                Property {
+                    required: true,
+                    ..property("url", "The stream to pull: rtmp://host/app/name.")
+                },
+                with_default("everyMs", "Milliseconds between attempts.", "1000"),
+                with_default(
+                    "attempts",
+                    "Failed attempts in a row after which it gives up.",
+                    "5",
+                ),
+            ],
+        }
+    }
+
+    fn check(properties: &Properties) -> Vec<Problem> {
+        let mut problems = properties.problems(&Self::describe());
+        problems.extend(numbers(properties).err());
+        problems
+    }
+
+    fn run(job: Job, former: Option<Handover>) -> Outcome {
+        let properties = Properties::new(job.properties);
+        let (url, (every, attempts)) = match (properties.get(&["url"]), numbers(&properties)) {
+            (Some(url), Ok(numbers)) => (url.to_owned(), numbers),
+            _ => return Outcome::GaveUp("bad properties".to_owned()),
+        };
+        let options = rtmp::ConnectOptions {
+            connect_timeout_ms: 5_000,
+            stall_ms: Some(5_000),
+            swf_url: None,
+            page_url: None,
+            flash_ver: None,
+            fc_subscribe: false,
+        };
+        let mut source = former.and_then(|former| former.sources.into_iter().next());
+        let mut failed = 0;
+        loop {
+            if source.is_none() {
+                source = rtmp::connect(&url, &options)
+                    .ok()
+                    .filter(|s| s.attach().is_ok());
+            }
+            match runtime::wait(source.is_none().then_some(every)) {
+                Wake::Stop => return Outcome::Stopped,
+                Wake::Upgrade => {
+                    return Outcome::HandedOver(Handover {
+                        sources: source.into_iter().collect(),
+                        state: vec![],
+                    });
+                }
+                Wake::Facts(_) => {
+                    if source.as_ref().is_some_and(|s| s.facts().flowing_ms > 0) {
+                        failed = 0;
+                    }
+                    continue;
+                }
+                Wake::SourceEnded((_, error)) => {
+                    source = None;
+                    failed += 1;
+                    if failed >= attempts {
+                        return Outcome::GaveUp(format!(
+                            "{failed} attempts failed, the last with {error:?}"
+                        ));
+                    }
+                    runtime::set_status(
+                        Phase::BackingOff,
+                        &format!("attempt {failed} of {attempts} failed"),
+                        Some(every),
+                    );
+                    if matches!(runtime::wait(Some(every)), Wake::Stop) {
+                        return Outcome::Stopped;
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn numbers(properties: &Properties) -> Result<(u32, u32), Problem> {
+    Ok((
+        properties.number("everyMs", 100..=3_600_000, 1_000)?,
+        properties.number("attempts", 1..=1_000_000, 5)?,
+    ))
+}

@@ -1,0 +1,218 @@
+//! The properties of the `rtmp` type.
+
+use restreamd_plugin::rtmp::ConnectOptions;
+use restreamd_plugin::{Description, Direction, Problem, Properties, Property, property};
+
+/// Shortest and default stall, milliseconds: below 500 a lost packet is a stall.
+const STALL_MS: (u32, u32) = (500, 2_500);
+/// Bounds and defaults of the waits, milliseconds.
+const RETRY_MIN_MS: (u32, u32, u32) = (50, 60_000, 250);
+const RETRY_MAX_MS: (u32, u32, u32) = (250, 3_600_000, 30_000);
+const CONNECT_TIMEOUT_MS: (u32, u32, u32) = (500, 60_000, 10_000);
+
+/// The properties, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) url: String,
+    pub(crate) retry_min_ms: u32,
+    pub(crate) retry_max_ms: u32,
+    connect_timeout_ms: u32,
+    stall_ms: Option<u32>,
+    swf_url: Option<String>,
+    page_url: Option<String>,
+}
+
+impl Settings {
+    pub(crate) fn parse(properties: &Properties) -> Result<Self, Problem> {
+        let text = |name| properties.get(&[name]).map(str::to_owned);
+        let (min, max) = (RETRY_MIN_MS, RETRY_MAX_MS);
+        let settings = Self {
+            url: source_url(properties)?,
+            retry_min_ms: properties.number("retryMinMs", min.0..=min.1, min.2)?,
+            retry_max_ms: properties.number("retryMaxMs", max.0..=max.1, max.2)?,
+            connect_timeout_ms: properties.number(
+                "connectTimeoutMs",
+                CONNECT_TIMEOUT_MS.0..=CONNECT_TIMEOUT_MS.1,
+                CONNECT_TIMEOUT_MS.2,
+            )?,
+            stall_ms: stall(properties)?,
+            swf_url: text("swfUrl"),
+            page_url: text("pageUrl"),
+        };
+        if settings.retry_min_ms > settings.retry_max_ms {
+            return Err(problem("retryMinMs", "must not be greater than retryMaxMs"));
+        }
+        Ok(settings)
+    }
+
+    pub(crate) fn options(&self) -> ConnectOptions {
+        ConnectOptions {
+            connect_timeout_ms: self.connect_timeout_ms,
+            stall_ms: self.stall_ms,
+            swf_url: self.swf_url.clone(),
+            page_url: self.page_url.clone(),
+            flash_ver: None,
+            fc_subscribe: false,
+        }
+    }
+
+    /// Whether a running source serves these settings as well as the others.
+    pub(crate) fn same_source(&self, other: &Self) -> bool {
+        let waits_aside = Self {
+            retry_min_ms: other.retry_min_ms,
+            retry_max_ms: other.retry_max_ms,
+            ..self.clone()
+        };
+        waits_aside == *other
+    }
+}
+
+fn problem(key: &str, message: &str) -> Problem {
+    Problem {
+        key: key.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// The host parses the URL when it dials; here only what a person gets wrong.
+fn source_url(properties: &Properties) -> Result<String, Problem> {
+    let url = properties.get(&["rtmpUri"]).unwrap_or_default().trim();
+    let rest = url
+        .strip_prefix("rtmp://")
+        .ok_or_else(|| problem("rtmpUri", "must begin with rtmp://"))?;
+    let mut parts = rest.split('/');
+    let host = parts.next().unwrap_or_default();
+    let (app, name) = (
+        parts.next().unwrap_or_default(),
+        parts.next_back().unwrap_or_default(),
+    );
+    if host.is_empty() || app.is_empty() || name.is_empty() {
+        return Err(problem(
+            "rtmpUri",
+            "must have the form rtmp://host[:port]/app/name",
+        ));
+    }
+    Ok(url.to_owned())
+}
+
+fn stall(properties: &Properties) -> Result<Option<u32>, Problem> {
+    if properties.get(&["stallMs"]) == Some("off") {
+        return Ok(None);
+    }
+    properties
+        .number("stallMs", STALL_MS.0..=600_000, STALL_MS.1)
+        .map(Some)
+        .map_err(|p| problem("stallMs", &format!("{} or off", p.message)))
+}
+
+pub(crate) fn describe() -> Description {
+    let mut uri = property(
+        "rtmpUri",
+        "The stream to pull: rtmp://[user:password@]host[:port]/app/name[?query].",
+    );
+    uri.required = true;
+    let with_default = |name, doc, default: &str| Property {
+        default: Some(default.to_owned()),
+        ..property(name, doc)
+    };
+    Description {
+        doc: "Pulls one RTMP stream and tries again for ever, until the provision is deleted."
+            .to_owned(),
+        direction: Direction::Feeds,
+        properties: vec![
+            uri,
+            with_default(
+                "stallMs",
+                "Media that stops for so many milliseconds is a stall; off for quiet sources.",
+                "2500",
+            ),
+            with_default(
+                "connectTimeoutMs",
+                "Milliseconds from dialing to the first media.",
+                "10000",
+            ),
+            with_default(
+                "retryMinMs",
+                "The first wait between attempts, before jitter, in milliseconds.",
+                "250",
+            ),
+            with_default(
+                "retryMaxMs",
+                "The longest wait between attempts, in milliseconds.",
+                "30000",
+            ),
+            property("swfUrl", "swfUrl of connect, for servers that ask for it."),
+            property(
+                "pageUrl",
+                "pageUrl of connect, for servers that ask for it.",
+            ),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(list: &[(&str, &str)]) -> Properties {
+        Properties::new(
+            list.iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+        )
+    }
+
+    fn refused(list: &[(&str, &str)]) -> String {
+        Settings::parse(&given(list))
+            .expect_err("must be refused")
+            .key
+    }
+
+    #[test]
+    fn the_public_example_is_enough() {
+        let settings = Settings::parse(&given(&[
+            ("rtmpUri", "rtmp://localhost/live/stream1"),
+            ("persist", "false"),
+        ]));
+        let settings = settings.expect("legal");
+        assert_eq!(
+            (settings.retry_min_ms, settings.retry_max_ms),
+            (250, 30_000)
+        );
+        assert_eq!(settings.options().stall_ms, Some(2_500));
+    }
+
+    #[test]
+    fn the_property_that_is_wrong_is_named() {
+        let uri = ("rtmpUri", "rtmp://h/a/n");
+        assert_eq!(refused(&[]), "rtmpUri");
+        assert_eq!(refused(&[("rtmpUri", "http://h/a/n")]), "rtmpUri");
+        assert_eq!(refused(&[("rtmpUri", "rtmp://h/a")]), "rtmpUri");
+        assert_eq!(refused(&[uri, ("stallMs", "499")]), "stallMs");
+        assert_eq!(
+            refused(&[uri, ("retryMinMs", "5000"), ("retryMaxMs", "300")]),
+            "retryMinMs"
+        );
+        assert_eq!(
+            refused(&[uri, ("connectTimeoutMs", "soon")]),
+            "connectTimeoutMs"
+        );
+    }
+
+    #[test]
+    fn stall_detection_can_be_off() {
+        let settings = Settings::parse(&given(&[("rtmpUri", "rtmp://h/a/n"), ("stallMs", "off")]));
+        assert_eq!(settings.expect("legal").options().stall_ms, None);
+    }
+
+    #[test]
+    fn other_waits_do_not_need_another_source() {
+        let parse = |list| Settings::parse(&given(list)).expect("legal");
+        let one = parse(&[("rtmpUri", "rtmp://h/a/n")]);
+        assert!(one.same_source(&parse(&[
+            ("rtmpUri", "rtmp://h/a/n"),
+            ("retryMaxMs", "900")
+        ])));
+        assert!(!one.same_source(&parse(&[("rtmpUri", "rtmp://h/a/m")])));
+    }
+}
