@@ -1,0 +1,13 @@
+//! Behaviour of the crate through its public API.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(unreachable_pub, reason = "modules of one test binary")]
+
+mod amf;
+mod chunks;
+mod crash_inputs;
+mod media_headers;
+mod peer;
+mod properties;
+mod server_replies;
+mod sessions;
+mod urls;

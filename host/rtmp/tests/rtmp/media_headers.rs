@@ -1,0 +1,300 @@
+//! FLV media headers, sequence parameter sets and files.
+
+use bytes::Bytes;
+use restreamd_rtmp::amf0::{self, Value};
+use restreamd_rtmp::flv::{self, Codec, FileError, PacketKind, h264};
+use restreamd_rtmp::type_id;
+
+fn video(payload: &[u8]) -> (Codec, bool, PacketKind, u8, i32) {
+    let header = flv::video(payload).unwrap();
+    (
+        header.codec,
+        header.keyframe,
+        header.kind,
+        header.track,
+        header.composition_ms,
+    )
+}
+
+fn audio(payload: &[u8]) -> (Codec, PacketKind, u8) {
+    let header = flv::audio(payload).unwrap();
+    (header.codec, header.kind, header.track)
+}
+
+#[test]
+fn classic_video_headers_are_classified() {
+    use PacketKind::{EndOfSequence, Frame, Metadata, SequenceHeader};
+    assert_eq!(
+        video(&[0x17, 0, 0, 0, 0, 1]),
+        (Codec::Avc, false, SequenceHeader, 0, 0)
+    );
+    assert_eq!(
+        video(&[0x17, 1, 0, 0, 80]),
+        (Codec::Avc, true, Frame, 0, 80)
+    );
+    assert_eq!(
+        video(&[0x27, 1, 0xFF, 0xFF, 0xFE]),
+        (Codec::Avc, false, Frame, 0, -2)
+    );
+    assert_eq!(
+        video(&[0x17, 2, 0, 0, 0]),
+        (Codec::Avc, false, EndOfSequence, 0, 0)
+    );
+    assert_eq!(video(&[0x1C, 1, 0, 0, 0]), (Codec::Hevc, true, Frame, 0, 0));
+    assert_eq!(video(&[0x57, 0]), (Codec::Avc, false, Metadata, 0, 0));
+    assert_eq!(
+        video(&[0x12, 0]),
+        (Codec::Other([0, 0, 0, 2]), true, Frame, 0, 0)
+    );
+    for short in [&[][..], &[0x17], &[0x17, 1, 0, 0]] {
+        assert_eq!(flv::video(short), None);
+    }
+}
+
+#[test]
+fn enhanced_video_headers_are_classified() {
+    use PacketKind::{EndOfSequence, Frame, Metadata, Multitrack, SequenceHeader};
+    let with = |first: u8, rest: &[u8]| video(&[&[first], rest].concat());
+    assert_eq!(
+        with(0x90, b"hvc1"),
+        (Codec::Hevc, false, SequenceHeader, 0, 0)
+    );
+    assert_eq!(
+        with(0x91, b"hvc1\0\0\x28"),
+        (Codec::Hevc, true, Frame, 0, 40)
+    );
+    assert_eq!(with(0x91, b"av01"), (Codec::Av1, true, Frame, 0, 0));
+    assert_eq!(with(0xA3, b"vp09"), (Codec::Vp9, false, Frame, 0, 0));
+    assert_eq!(
+        with(0x92, b"avc1"),
+        (Codec::Avc, false, EndOfSequence, 0, 0)
+    );
+    assert_eq!(with(0x94, b"av01"), (Codec::Av1, false, Metadata, 0, 0));
+    assert_eq!(
+        with(0x95, b"av01"),
+        (Codec::Av1, false, SequenceHeader, 0, 0)
+    );
+    assert_eq!(
+        with(0x93, b"vvc1"),
+        (Codec::Other(*b"vvc1"), true, Frame, 0, 0)
+    );
+    // One track, many tracks, many tracks and codecs.
+    assert_eq!(
+        with(0x96, b"\x00hvc1\x05"),
+        (Codec::Hevc, false, SequenceHeader, 5, 0)
+    );
+    assert_eq!(
+        with(0x96, b"\x03hvc1\x05"),
+        (Codec::Hevc, true, Frame, 5, 0)
+    );
+    assert_eq!(
+        with(0x96, b"\x13av01\x02\0\0\x01"),
+        (Codec::Av1, true, Multitrack, 2, 0)
+    );
+    assert_eq!(
+        with(0xA6, b"\x23av01\x02\0\0\x01"),
+        (Codec::Av1, false, Multitrack, 2, 0)
+    );
+    // Modifiers in front, short and long.
+    let mut long = vec![255, 0, 255];
+    long.extend([0; 256]);
+    long.extend(*b"\x03avc1");
+    assert_eq!(
+        with(0x97, b"\x02\0\0\0\x01hvc1\0\0\x28"),
+        (Codec::Hevc, true, Frame, 0, 40)
+    );
+    assert_eq!(with(0x97, &long), (Codec::Avc, true, Frame, 0, 0));
+    for short in [
+        &b"\x91hvc"[..],
+        b"\x91hvc1\0\0",
+        b"\x96\x13av01\x02",
+        b"\x97\xFF\xFF\xFF",
+    ] {
+        assert_eq!(flv::video(short), None);
+    }
+}
+
+#[test]
+fn audio_headers_are_classified() {
+    use PacketKind::{EndOfSequence, Frame, Metadata, Multitrack, SequenceHeader};
+    assert_eq!(audio(&[0xAF, 0, 0x12]), (Codec::Aac, SequenceHeader, 0));
+    assert_eq!(audio(&[0xAF, 1, 0x12]), (Codec::Aac, Frame, 0));
+    assert_eq!(audio(&[0x2F]), (Codec::Mp3, Frame, 0));
+    assert_eq!(audio(&[0xB2]), (Codec::Speex, Frame, 0));
+    assert_eq!(audio(&[0x7F]), (Codec::Other([0, 0, 0, 7]), Frame, 0));
+    assert_eq!(audio(b"\x90Opus"), (Codec::Opus, SequenceHeader, 0));
+    assert_eq!(audio(b"\x91fLaC"), (Codec::Flac, Frame, 0));
+    assert_eq!(audio(b"\x91ac-3"), (Codec::Ac3, Frame, 0));
+    assert_eq!(audio(b"\x92ec-3"), (Codec::Eac3, EndOfSequence, 0));
+    assert_eq!(audio(b"\x94mp4a"), (Codec::Aac, Metadata, 0));
+    assert_eq!(audio(b"\x95\x01Opus\x03"), (Codec::Opus, Frame, 3));
+    assert_eq!(
+        audio(b"\x95\x11.mp3\x03\0\0\0"),
+        (Codec::Mp3, Multitrack, 3)
+    );
+    assert_eq!(audio(b"\x97\x00\0\x01Opus"), (Codec::Opus, Frame, 0));
+    for short in [&[][..], &[0xAF], b"\x91Opu"] {
+        assert_eq!(flv::audio(short), None);
+    }
+}
+
+#[test]
+fn codec_names_are_those_of_the_api() {
+    let all = [
+        (Codec::Avc, "avc"),
+        (Codec::Hevc, "hevc"),
+        (Codec::Av1, "av1"),
+        (Codec::Vp9, "vp9"),
+        (Codec::Vp8, "vp8"),
+        (Codec::Aac, "aac"),
+        (Codec::Mp3, "mp3"),
+        (Codec::Opus, "opus"),
+        (Codec::Flac, "flac"),
+        (Codec::Ac3, "ac3"),
+        (Codec::Eac3, "eac3"),
+        (Codec::Speex, "speex"),
+        (Codec::Other(*b"vvc1"), "other"),
+    ];
+    for (codec, name) in all {
+        assert_eq!(codec.name(), name);
+    }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().collect();
+    digits
+        .chunks(2)
+        .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
+        .collect()
+}
+
+/// Sequence headers as ffmpeg with x264 writes them: 4:4:4, cropped, interlaced
+/// rates and the baseline profile without cropping to 16.
+const X264: [(&str, u32, u32, f64); 3] = [
+    (
+        "170000000001f4001effe1001b67f4001e919b281405ff1380880000030008000003019078b16cb0\
+         01000668ebe3c44844fff8f800",
+        640,
+        360,
+        25.0,
+    ),
+    (
+        "170000000001f40028ffe1001a67f40028919b280f0044fc4e022000007d20001d4c01e30632c001\
+         000668ebe3c44844fff8f800",
+        1920,
+        1080,
+        30_000.0 / 1_001.0,
+    ),
+    (
+        "17000000000142c00cffe1001a6742c00cd90150878888c044000003000400000300783c50a92001\
+         000568cb83cb20",
+        322,
+        242,
+        15.0,
+    ),
+];
+
+#[test]
+fn size_and_rate_of_x264_sequence_headers_are_read() {
+    for (text, width, height, fps) in X264 {
+        let info = h264::from_sequence_header(&hex(text)).unwrap();
+        assert_eq!(
+            (info.width, info.height, info.fps),
+            (width, height, Some(fps))
+        );
+    }
+}
+
+#[test]
+fn damaged_sequence_headers_give_nothing_or_something_but_never_panic() {
+    for (text, ..) in X264 {
+        let bytes = hex(text);
+        for end in 0..bytes.len() {
+            let _ = h264::from_sequence_header(&bytes[..end]);
+        }
+        for at in 5..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                let _ = h264::from_sequence_header(&damaged);
+            }
+        }
+    }
+    assert_eq!(h264::from_sequence_header(&[0x17, 1, 0, 0, 0]), None);
+    assert_eq!(h264::from_sequence_header(b"\x90hvc1"), None);
+}
+
+#[test]
+fn metadata_is_found_bare_and_wrapped_and_left_as_it_is() {
+    let bare = amf0::encode(&[
+        Value::from("onMetaData"),
+        Value::EcmaArray(vec![("a".to_owned(), Value::Date(0.0))]),
+    ]);
+    let wrapped: Bytes = [amf0::encode(&[Value::from("@setDataFrame")]), bare.clone()]
+        .concat()
+        .into();
+    assert_eq!(flv::metadata_payload(&bare), Some(bare.clone()));
+    assert_eq!(flv::metadata_payload(&wrapped), Some(bare));
+    for other in ["@clearDataFrame", "onCuePoint", "onMetaDataX"] {
+        let data = amf0::encode(&[Value::from(other), Value::Null]);
+        assert_eq!(flv::metadata_payload(&data), None);
+    }
+    assert_eq!(flv::metadata_payload(&Bytes::new()), None);
+}
+
+fn file(tags: &[(u8, u32, &[u8])]) -> Vec<u8> {
+    let mut out = flv::FILE_HEADER.to_vec();
+    for (kind, timestamp, data) in tags {
+        out.extend(flv::tag_header(*kind, data.len(), *timestamp));
+        out.extend(*data);
+        out.extend(flv::tag_trailer(data.len()));
+    }
+    out
+}
+
+#[test]
+fn file_is_read_tag_by_tag() {
+    let bytes = file(&[
+        (type_id::DATA_AMF0, 0, b"meta"),
+        (type_id::VIDEO, 0x0123_4567, b"video"),
+        (type_id::AUDIO, u32::MAX, b""),
+    ]);
+    let read = |bytes: &[u8]| {
+        flv::Reader::new(&Bytes::copy_from_slice(bytes)).collect::<Result<Vec<_>, _>>()
+    };
+    let messages = read(&bytes).unwrap();
+    let seen: Vec<_> = messages
+        .iter()
+        .map(|m| (m.type_id, m.timestamp, &m.payload[..]))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (type_id::DATA_AMF0, 0, &b"meta"[..]),
+            (type_id::VIDEO, 0x0123_4567, b"video"),
+            (type_id::AUDIO, u32::MAX, b""),
+        ]
+    );
+    assert_eq!(
+        read(&bytes[..bytes.len() - 4]).unwrap().len(),
+        3,
+        "last back pointer missing"
+    );
+    assert_eq!(read(&flv::FILE_HEADER).unwrap(), []);
+    assert_eq!(read(b""), Err(FileError::NotFlv));
+    assert_eq!(
+        read(b"FLV\x01\x05\xFF\xFF\xFF\xFF\0\0\0\0"),
+        Err(FileError::NotFlv)
+    );
+    let encrypted = file(&[(0x20 | type_id::VIDEO, 0, b"x")]);
+    assert_eq!(read(&encrypted), Err(FileError::Encrypted));
+}
+
+#[test]
+fn cut_file_gives_its_whole_tags_and_then_one_error() {
+    let bytes = file(&[(type_id::VIDEO, 0, b"video"), (type_id::VIDEO, 1, b"video")]);
+    let mut reader = flv::Reader::new(&Bytes::copy_from_slice(&bytes[..bytes.len() - 6]));
+    assert!(matches!(reader.next(), Some(Ok(_))));
+    assert_eq!(reader.next(), Some(Err(FileError::Truncated)));
+    assert_eq!(reader.next(), None);
+}
