@@ -1,0 +1,339 @@
+//! The element of every list of streams: Red5's fields first, ours behind them.
+//!
+//! All fields are always there; what is not known is null. `state` is LIVE only while
+//! media moves.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::State;
+use super::caller::Viewer;
+use crate::cluster::Node;
+use crate::id::{NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
+use crate::restreamer::{Phase, Status};
+use crate::stream::{AudioFacts, StreamSnapshot, VideoFacts};
+
+/// A stream, where it is, and how it is doing.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StreamElement {
+    stream_guid: String,
+    /// Where to publish to or subscribe at.
+    server_address: Option<String>,
+    node_role: Option<String>,
+    sub_group: Option<String>,
+    /// `INSERVICE`, or `FAULT` when the node is gone.
+    node_state: Option<String>,
+    subscribers: Option<u64>,
+    duration_ms: Option<u64>,
+    /// `WAIT` or `LIVE`.
+    state: &'static str,
+    provision_guid: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// `waiting`, `dialing`, `live`, `stalled`, `backing-off`, `stopping` or `failed`.
+    phase: Option<&'static str>,
+    /// Since when it is in this phase.
+    since: Option<String>,
+    /// What is dialled, masked.
+    source: Option<String>,
+    /// How often it was dialled.
+    attempt: Option<u64>,
+    next_attempt_ms: Option<u64>,
+    /// Why it is not live.
+    error: Option<String>,
+    history: Option<Vec<Incident>>,
+    media: Option<Media>,
+    bytes_in: Option<u64>,
+    plugin: Option<PluginName>,
+    /// Counts how often the provision was placed.
+    epoch: Option<u64>,
+}
+
+/// Something that went wrong before.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Incident {
+    at: String,
+    /// `dns`, `refused`, `unreachable`, `timeout`, … as in the plugin contract.
+    class: String,
+    text: String,
+}
+
+/// What the stream carries.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Media {
+    video: Option<Video>,
+    audio: Option<Audio>,
+    gop_ms: Option<u64>,
+}
+
+/// The stream's picture.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Video {
+    codec: &'static str,
+    width: Option<u32>,
+    height: Option<u32>,
+    fps: Option<f64>,
+    kbps: Option<u64>,
+}
+
+/// The stream's sound.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct Audio {
+    codec: &'static str,
+    kbps: Option<u64>,
+}
+
+/// The build that runs it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct PluginName {
+    name: String,
+    version: String,
+}
+
+/// What a stream is asked about.
+pub(super) struct Subject<'a> {
+    pub(super) stream: &'a StreamGuid,
+    /// The provision that carries it, with its type.
+    pub(super) provision: Option<(&'a ProvisionGuid, &'a RestreamType)>,
+    /// Whether that provision feeds the stream; one that reads it is live by its own doing.
+    pub(super) feeds: bool,
+    pub(super) place: Place<'a>,
+}
+
+/// Where a stream is.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// Nowhere yet.
+    Nowhere,
+    /// On this node of the group.
+    Node(&'a Node),
+    /// On a node that is gone.
+    Gone,
+}
+
+impl State {
+    /// Puts together what this node knows about a stream. What happens on other nodes is not known here.
+    pub(super) fn element(
+        &self,
+        subject: &Subject<'_>,
+        epoch: Option<u64>,
+        viewer: Viewer,
+    ) -> StreamElement {
+        let here = match subject.place {
+            Place::Nowhere => true,
+            Place::Node(node) => node.id == self.cluster.this_node(),
+            Place::Gone => false,
+        };
+        let snapshot = here
+            .then(|| self.streams.snapshot(subject.stream))
+            .flatten();
+        let status = subject
+            .provision
+            .filter(|_| here)
+            .and_then(|(provision, _)| self.restreamers.status(provision, subject.stream));
+        let element = StreamElement {
+            epoch,
+            ..describe(subject, here, snapshot.as_ref(), status)
+        };
+        if viewer == Viewer::Admin {
+            element
+        } else {
+            element.without_secrets()
+        }
+    }
+
+    /// The node a provision or stream was given to, if it still is in the group.
+    pub(super) fn node(&self, group: &NodeGroup, id: &NodeId) -> Option<Node> {
+        self.cluster
+            .nodes(group)
+            .into_iter()
+            .find(|node| node.id == *id)
+    }
+}
+
+impl StreamElement {
+    /// What everyone may see.
+    fn without_secrets(self) -> Self {
+        Self {
+            source: None,
+            error: None,
+            history: None,
+            provision_guid: None,
+            plugin: None,
+            ..self
+        }
+    }
+}
+
+fn describe(
+    subject: &Subject<'_>,
+    here: bool,
+    snapshot: Option<&StreamSnapshot>,
+    status: Option<Status>,
+) -> StreamElement {
+    let media_moves = snapshot.is_some_and(|snapshot| snapshot.live);
+    let live = match &status {
+        Some(status) if !subject.feeds => matches!(status.phase, Phase::Live),
+        _ => subject.feeds && media_moves,
+    };
+    // Of a stream that is here, the absence of a figure is itself known.
+    let figure = |of: fn(&StreamSnapshot) -> u64| snapshot.map(of).or(here.then_some(0));
+    let mut element = StreamElement {
+        stream_guid: subject.stream.to_string(),
+        subscribers: figure(|snapshot| snapshot.subscribers),
+        duration_ms: figure(|snapshot| millis(snapshot.duration)),
+        bytes_in: figure(|snapshot| snapshot.bytes_in),
+        media: snapshot.and_then(media),
+        state: if live { "LIVE" } else { "WAIT" },
+        phase: here.then_some(if live { "live" } else { "waiting" }),
+        since: snapshot
+            .and_then(|snapshot| snapshot.since)
+            .map(|since| since.to_string()),
+        provision_guid: subject.provision.map(|(guid, _)| guid.to_string()),
+        kind: subject.provision.map(|(_, kind)| kind.to_string()),
+        ..StreamElement::default()
+    };
+    element.set_place(subject.place);
+    if let Some(status) = status {
+        element.set_status(status);
+    }
+    element
+}
+
+impl StreamElement {
+    fn set_place(&mut self, place: Place<'_>) {
+        match place {
+            Place::Nowhere => {}
+            Place::Gone => self.node_state = Some("FAULT".into()),
+            Place::Node(node) => {
+                self.server_address = Some(node.address.clone());
+                self.node_role = Some(node.role.clone());
+                self.sub_group = Some(node.sub_group.clone());
+                self.node_state = Some(node.state.to_owned());
+            }
+        }
+    }
+
+    fn set_status(&mut self, status: Status) {
+        let incident = |incident: crate::restreamer::Incident| Incident {
+            at: incident.at.to_string(),
+            class: incident.class,
+            text: incident.text,
+        };
+        self.phase = Some(status.phase.as_str());
+        self.since = Some(status.since.to_string());
+        self.source = status.source;
+        self.attempt = Some(status.attempt);
+        self.next_attempt_ms = status.next_attempt.map(millis);
+        self.error = status.error;
+        self.history = Some(status.history.into_iter().map(incident).collect());
+        self.plugin = status
+            .plugin
+            .map(|(name, version)| PluginName { name, version });
+    }
+}
+
+fn media(snapshot: &StreamSnapshot) -> Option<Media> {
+    let video = |VideoFacts {
+                     codec,
+                     width,
+                     height,
+                     fps,
+                     kbps,
+                 }: &VideoFacts| Video {
+        codec,
+        width: *width,
+        height: *height,
+        fps: *fps,
+        kbps: *kbps,
+    };
+    let audio = |AudioFacts { codec, kbps }: &AudioFacts| Audio { codec, kbps: *kbps };
+    let (video, audio) = (
+        snapshot.video.as_ref().map(video),
+        snapshot.audio.as_ref().map(audio),
+    );
+    let any = video.is_some() || audio.is_some();
+    any.then(|| Media {
+        video,
+        audio,
+        gop_ms: snapshot.gop.map(millis),
+    })
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn status(phase: Phase) -> Status {
+        Status {
+            phase,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            source: Some("rtmp://***@host/live/a?***".into()),
+            attempt: 3,
+            next_attempt: Some(Duration::from_millis(250)),
+            error: Some("refused".into()),
+            history: vec![crate::restreamer::Incident {
+                at: jiff::Timestamp::UNIX_EPOCH,
+                class: "refused".into(),
+                text: "connection refused".into(),
+            }],
+            plugin: Some(("rtmp".into(), "0.1.0".into())),
+            epoch: 7,
+        }
+    }
+
+    fn element(feeds: bool, status: Option<Status>) -> StreamElement {
+        let (stream, guid, kind) = (
+            "live/a".parse().expect("x"),
+            "p-1".parse().expect("x"),
+            "rtmp".parse().expect("x"),
+        );
+        let subject = Subject {
+            stream: &stream,
+            provision: Some((&guid, &kind)),
+            feeds,
+            place: Place::Nowhere,
+        };
+        describe(&subject, true, None, status)
+    }
+
+    #[test]
+    fn no_field_is_ever_missing() {
+        let known =
+            serde_json::to_value(element(true, Some(status(Phase::BackingOff)))).expect("JSON");
+        let bare = serde_json::to_value(StreamElement::default()).expect("JSON");
+        let keys = |value: &serde_json::Value| {
+            value
+                .as_object()
+                .map(|object| object.keys().cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(keys(&known), keys(&bare));
+        assert_eq!(known["nextAttemptMs"], 250);
+        assert_eq!(known["history"][0]["class"], "refused");
+        assert_eq!(
+            (&known["state"], &known["phase"]),
+            (&"WAIT".into(), &"backing-off".into())
+        );
+    }
+
+    #[test]
+    fn a_feeder_is_live_only_while_media_moves() {
+        assert_eq!(element(true, Some(status(Phase::Live))).state, "WAIT");
+        assert_eq!(element(false, Some(status(Phase::Live))).state, "LIVE");
+    }
+
+    #[test]
+    fn strangers_see_nothing_that_could_hold_a_secret() {
+        let shown = element(true, Some(status(Phase::Failed))).without_secrets();
+        assert!(shown.source.is_none() && shown.error.is_none() && shown.history.is_none());
+        assert!(shown.provision_guid.is_none() && shown.plugin.is_none());
+        assert_eq!(shown.attempt, Some(3));
+    }
+}

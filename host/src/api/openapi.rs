@@ -1,0 +1,99 @@
+//! `openapi.json`, made from the handlers themselves.
+
+use std::sync::LazyLock;
+
+use axum::http::header;
+use axum::response::IntoResponse;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{admin, distribute, group, health, login, metrics, plugin, provision, stream};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "restreamd", description = "Restreamers over REST, as in Red5 Stream Manager 2.0"),
+    modifiers(&Schemes),
+    paths(
+        login::login,
+        provision::create, provision::update, provision::list, provision::show, provision::delete, provision::probe,
+        distribute::distribute, distribute::publish, distribute::subscribe,
+        stream::list, stream::show,
+        group::list, group::create, group::show, group::status,
+        admin::drain, admin::export, admin::import,
+        plugin::list, plugin::show, plugin::reload, plugin::rollback,
+        health::alive, health::ready, metrics::show, show,
+    )
+)]
+struct Document;
+
+struct Schemes;
+
+impl Modify for Schemes {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme(
+            "jwt",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        );
+        components.add_security_scheme(
+            "basic",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Basic)),
+        );
+    }
+}
+
+static TEXT: LazyLock<String> = LazyLock::new(|| {
+    Document::openapi()
+        .to_json()
+        .expect("the document is made of plain values")
+});
+
+/// This document.
+#[utoipa::path(get, operation_id = "getOpenApi", path = "/openapi.json", tag = "service", responses((status = 200, description = "Done", body = Object)))]
+pub(super) async fn show() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_is_openapi_3_1_and_says_where_a_token_is_needed() {
+        let document: serde_json::Value = serde_json::from_str(&TEXT).expect("JSON");
+        assert!(
+            document["openapi"]
+                .as_str()
+                .is_some_and(|version| version.starts_with("3.1"))
+        );
+        let paths = document["paths"].as_object().expect("paths");
+        for (path, methods) in paths {
+            let closed = ["/provision/", "/admin/", "/plugins"]
+                .iter()
+                .any(|part| path.contains(part));
+            for (method, operation) in methods.as_object().expect("methods") {
+                assert_eq!(
+                    operation["security"][0]["jwt"].is_array(),
+                    closed,
+                    "{method} {path}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn operations_have_names_of_their_own() {
+        let document: serde_json::Value = serde_json::from_str(&TEXT).expect("JSON");
+        let paths = document["paths"].as_object().expect("paths");
+        let operations = paths
+            .values()
+            .flat_map(|methods| methods.as_object().expect("methods").values());
+        let mut ids: Vec<&str> = operations
+            .filter_map(|operation| operation["operationId"].as_str())
+            .collect();
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all);
+    }
+}

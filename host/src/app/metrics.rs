@@ -1,0 +1,116 @@
+//! What `/metrics` shows of streams, restreamers and plugins: read when asked.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::plugin::Plugins;
+use crate::restreamer::{Phase, Restreamers};
+use crate::stream::Streams;
+
+/// Every phase, so that a series never vanishes.
+const PHASES: [Phase; 7] = [
+    Phase::Waiting,
+    Phase::Dialing,
+    Phase::Live,
+    Phase::Stalled,
+    Phase::BackingOff,
+    Phase::Stopping,
+    Phase::Failed,
+];
+
+#[derive(Debug)]
+struct Node {
+    streams: Streams,
+    restreamers: Restreamers,
+    plugins: Plugins,
+}
+
+/// Adds the node's figures to a registry.
+pub fn register(
+    registry: &mut Registry,
+    streams: &Streams,
+    restreamers: &Restreamers,
+    plugins: &Plugins,
+) {
+    let (streams, restreamers, plugins) = (streams.clone(), restreamers.clone(), plugins.clone());
+    registry.register_collector(Box::new(Node {
+        streams,
+        restreamers,
+        plugins,
+    }));
+}
+
+impl Collector for Node {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let snapshots = self.streams.snapshots();
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            let metric = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            metric.encode(encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+        };
+        gauge(
+            "stream_streams_count",
+            "Streams that exist",
+            snapshots.len() as u64,
+        )?;
+        gauge(
+            "stream_live_count",
+            "Streams whose media moves",
+            snapshots.iter().filter(|s| s.live).count() as u64,
+        )?;
+        gauge(
+            "stream_subscribers_count",
+            "Attached subscribers",
+            snapshots.iter().map(|s| s.subscribers).sum(),
+        )?;
+        self.encode_phases(&mut encoder)?;
+        self.encode_plugins(&mut encoder)
+    }
+}
+
+impl Node {
+    fn encode_phases(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let phases = self.restreamers.phases();
+        let kind = ConstGauge::new(0i64).metric_type();
+        let mut family = encoder.encode_descriptor(
+            "restreamer_phase_count",
+            "Restreamers by phase",
+            None,
+            kind,
+        )?;
+        for phase in PHASES {
+            let count = phases.get(&phase).copied().unwrap_or(0);
+            ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
+                .encode(family.encode_family(&[("phase", phase.as_str())])?)?;
+        }
+        Ok(())
+    }
+
+    fn encode_plugins(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let kind = ConstGauge::new(0i64).metric_type();
+        let mut family = encoder.encode_descriptor(
+            "plugin_instances_count",
+            "Running instances by type",
+            None,
+            kind,
+        )?;
+        for plugin in self.plugins.list() {
+            let instances = ConstGauge::new(i64::try_from(plugin.instances).unwrap_or(i64::MAX));
+            instances.encode(family.encode_family(&[("type", plugin.kind.as_str())])?)?;
+        }
+        let kind = ConstCounter::new(0u64).metric_type();
+        let mut family = encoder.encode_descriptor(
+            "plugin_crashes",
+            "Traps, overruns and memory kills by type",
+            None,
+            kind,
+        )?;
+        for (plugin, crashes) in self.plugins.crashes() {
+            ConstCounter::new(crashes)
+                .encode(family.encode_family(&[("type", plugin.as_str())])?)?;
+        }
+        Ok(())
+    }
+}

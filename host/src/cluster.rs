@@ -1,0 +1,412 @@
+//! Nodes, and which of them carries out which provision.
+//!
+//! Writes assignments, watches the store, and makes this node's restreamers match
+//! it. A node alone is a cluster of one. Knows nothing of HTTP and of media.
+//! Invariant: what runs here is what the store assigns to this node.
+
+pub mod mirror;
+pub mod placement;
+mod reconciler;
+mod snapshot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+pub use mirror::Assignment;
+pub use snapshot::ImportError;
+
+use crate::drain::Drain;
+use crate::id::{NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
+use crate::provision::keys;
+use crate::restreamer::Restreamers;
+use crate::store::{self, Store, Txn};
+use crate::stream::Streams;
+use mirror::Mirror;
+use placement::{Candidate, NoFit, Wanted, place};
+
+/// How long a caller waits for a change to be carried out before it is answered.
+const APPLY_WAIT: Duration = Duration::from_secs(5);
+/// How often placing is tried again because someone else placed at the same time.
+const PLACE_TRIES: usize = 5;
+
+/// Who this node is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its name.
+    pub id: NodeId,
+    /// Its group.
+    pub group: NodeGroup,
+    /// Its subgroup.
+    pub sub_group: String,
+    /// `serverAddress`: where clients reach it.
+    pub address: String,
+    /// Restreamers it may run.
+    pub capacity: u64,
+}
+
+/// A node, as the API shows it.
+#[derive(Clone, Debug)]
+#[allow(
+    missing_docs,
+    reason = "the fields are those of the API's node elements"
+)]
+pub struct Node {
+    pub id: NodeId,
+    pub group: NodeGroup,
+    pub address: String,
+    pub role: String,
+    pub sub_group: String,
+    pub state: &'static str,
+    pub publishers: u64,
+    pub subscribers: u64,
+    pub restreamers: u64,
+    pub clients: u64,
+}
+
+/// A stream of a distributed provision.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the fields are glossary words")]
+pub struct AssignedStream {
+    pub provision: ProvisionGuid,
+    pub stream: StreamGuid,
+    pub kind: RestreamType,
+    pub node: NodeId,
+    pub epoch: u64,
+}
+
+/// What a caller wants of the node.
+#[derive(Clone, Debug, Default)]
+pub struct Constraints {
+    /// A subgroup.
+    pub sub_group: Option<String>,
+    /// Exactly so, or not at all.
+    pub strict: bool,
+    /// How many nodes.
+    pub endpoints: usize,
+}
+
+/// Why nothing was placed.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// There is no such provision.
+    #[error("there is no such provision")]
+    UnknownProvision,
+    /// No node could take it.
+    #[error("{0}")]
+    NoNodeFits(String),
+    /// Every node that could is full.
+    #[error("every node that fits is at its limit")]
+    AtLimit,
+    /// The store cannot be written.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A publisher is live on the name.
+    #[error("a publisher is live on the name")]
+    NameLive,
+}
+
+impl From<NoFit> for PlaceError {
+    fn from(no: NoFit) -> Self {
+        match no {
+            NoFit::None(text) => Self::NoNodeFits(text),
+            NoFit::Full => Self::AtLimit,
+        }
+    }
+}
+
+struct Inner {
+    me: Identity,
+    store: Arc<dyn Store>,
+    restreamers: Restreamers,
+    streams: Streams,
+    drain: Drain,
+    mirror: RwLock<Mirror>,
+    /// The revision up to which this node has carried changes out; `None` before the first listing.
+    applied: watch::Sender<Option<store::Revision>>,
+}
+
+/// The cluster as this node sees it. A cheap handle.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("me", &self.0.me)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// This node, in front of a store. [`Cluster::run`] makes it work.
+    pub fn new(
+        me: Identity,
+        store: Arc<dyn Store>,
+        restreamers: Restreamers,
+        streams: Streams,
+        drain: Drain,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            me,
+            store,
+            restreamers,
+            streams,
+            drain,
+            mirror: RwLock::default(),
+            applied: watch::Sender::new(None),
+        }))
+    }
+
+    /// Follows the store until the drain starts.
+    pub async fn run(self) {
+        reconciler::run(self).await;
+    }
+
+    /// Resolves when the store was read for the first time.
+    pub async fn started(&self) {
+        let mut applied = self.0.applied.subscribe();
+        // The sender lives as long as self.
+        let _ = applied.wait_for(Option::is_some).await;
+    }
+
+    /// Resolves when this node has carried out everything up to a revision, or after
+    /// five seconds: what is stored is durable either way.
+    pub async fn applied(&self, revision: store::Revision) {
+        let mut applied = self.0.applied.subscribe();
+        let reached = applied.wait_for(|at| at.is_some_and(|at| at >= revision));
+        let _ = tokio::time::timeout(APPLY_WAIT, reached).await;
+    }
+
+    /// This node's name.
+    pub fn this_node(&self) -> NodeId {
+        self.0.me.id.clone()
+    }
+
+    /// The group of a name; `default` is the only one there is.
+    pub fn resolve_group(&self, name: &str) -> Option<NodeGroup> {
+        let groups = self.groups();
+        if name == "default" {
+            return <[NodeGroup; 1]>::try_from(groups).ok().map(|[only]| only);
+        }
+        groups.into_iter().find(|group| group.as_str() == name)
+    }
+
+    /// Groups that a node or a provision is in.
+    pub fn groups(&self) -> Vec<NodeGroup> {
+        let mut groups = self.0.mirror.read().groups();
+        groups.insert(self.0.me.group.clone());
+        groups.into_iter().collect()
+    }
+
+    /// The nodes of a group.
+    pub fn nodes(&self, group: &NodeGroup) -> Vec<Node> {
+        if *group != self.0.me.group {
+            return Vec::new();
+        }
+        let streams = self.0.streams.snapshots();
+        let publishers = streams.iter().filter(|stream| stream.published).count() as u64;
+        let subscribers = streams.iter().map(|stream| stream.subscribers).sum();
+        let me = &self.0.me;
+        vec![Node {
+            id: me.id.clone(),
+            group: me.group.clone(),
+            address: me.address.clone(),
+            role: "origin".to_owned(),
+            sub_group: me.sub_group.clone(),
+            state: if self.0.drain.is_started() {
+                "SOFT_SUNSET"
+            } else {
+                "INSERVICE"
+            },
+            publishers,
+            subscribers,
+            restreamers: self.0.restreamers.count() as u64,
+            clients: publishers + subscribers,
+        }]
+    }
+
+    /// Whether the node takes work; else why not.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.0.drain.is_started() {
+            return Err("the node drains".to_owned());
+        }
+        match *self.0.applied.borrow() {
+            Some(_) => Ok(()),
+            None => Err("the node has not read the store yet".to_owned()),
+        }
+    }
+
+    /// Begins to leave.
+    pub fn drain(&self) {
+        self.0.drain.start();
+    }
+
+    /// Where a provision runs.
+    pub fn assignment(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Option<Assignment> {
+        self.0.mirror.read().assignment(group, guid).cloned()
+    }
+
+    /// The streams of a group's distributed provisions.
+    pub fn assigned_streams(&self, group: &NodeGroup) -> Vec<AssignedStream> {
+        let mirror = self.0.mirror.read();
+        let streams = mirror.assigned(group).flat_map(|(provision, assignment)| {
+            provision.streams.iter().map(|stream| AssignedStream {
+                provision: provision.guid.clone(),
+                stream: stream.guid.clone(),
+                kind: stream.kind.clone(),
+                node: assignment.node.clone(),
+                epoch: assignment.epoch,
+            })
+        });
+        streams.collect()
+    }
+
+    /// A node for a publisher of a stream.
+    pub fn for_publisher(
+        &self,
+        group: &NodeGroup,
+        stream: &StreamGuid,
+        constraints: &Constraints,
+    ) -> Result<Vec<Node>, PlaceError> {
+        if self
+            .0
+            .streams
+            .snapshot(stream)
+            .is_some_and(|stream| stream.published)
+        {
+            return Err(PlaceError::NameLive);
+        }
+        self.choose(group, &[], 0, constraints)
+            .map(|node| vec![node])
+    }
+
+    /// Gives a provision to a node, the same one as long as it is in service. The
+    /// restreamers run when this returns.
+    pub async fn distribute(
+        &self,
+        group: &NodeGroup,
+        guid: &ProvisionGuid,
+        constraints: &Constraints,
+    ) -> Result<Vec<Node>, PlaceError> {
+        for _ in 0..PLACE_TRIES {
+            let (types, current) = {
+                let mirror = self.0.mirror.read();
+                let (provision, current) = mirror
+                    .provision(group, guid)
+                    .ok_or(PlaceError::UnknownProvision)?;
+                let types: Vec<RestreamType> = provision
+                    .streams
+                    .iter()
+                    .map(|stream| stream.kind.clone())
+                    .collect();
+                (types, current.cloned())
+            };
+            if let Some(node) = current
+                .as_ref()
+                .and_then(|current| self.in_service(group, &current.node))
+            {
+                return Ok(vec![node]);
+            }
+            let node = self.choose(group, &types, types.len() as u64, constraints)?;
+            let epoch = current.as_ref().map_or(1, |current| current.epoch + 1);
+            match self
+                .assign(
+                    group,
+                    guid,
+                    current.is_some(),
+                    &Assignment {
+                        node: node.id.clone(),
+                        epoch,
+                    },
+                )
+                .await
+            {
+                Ok(revision) => {
+                    self.applied(revision).await;
+                    return Ok(vec![node]);
+                }
+                Err(store::Error::Failed { .. }) => self.catch_up().await,
+                Err(error) => return Err(PlaceError::Unavailable(error.to_string())),
+            }
+        }
+        Err(PlaceError::Unavailable(
+            "the provision is being changed by others".to_owned(),
+        ))
+    }
+
+    async fn assign(
+        &self,
+        group: &NodeGroup,
+        guid: &ProvisionGuid,
+        moves: bool,
+        assignment: &Assignment,
+    ) -> Result<store::Revision, store::Error> {
+        let key = keys::assignment(group, guid);
+        let value = serde_json::to_vec(assignment).expect("names and numbers are serialisable");
+        let txn = Txn::new().present(keys::provision(group, guid));
+        let txn = if moves {
+            match self.0.store.get(&key).await? {
+                Some(entry) => txn.revision_is(key.clone(), entry.revision),
+                None => txn.absent(key.clone()),
+            }
+        } else {
+            txn.absent(key.clone())
+        };
+        self.0.store.txn(txn.put(key, value)).await
+    }
+
+    /// Waits until the mirror is as new as the store.
+    async fn catch_up(&self) {
+        if let Ok(revision) = self.0.store.revision().await {
+            self.applied(revision).await;
+        }
+    }
+
+    fn in_service(&self, group: &NodeGroup, id: &NodeId) -> Option<Node> {
+        self.nodes(group)
+            .into_iter()
+            .find(|node| node.id == *id && node.state == "INSERVICE")
+    }
+
+    fn choose(
+        &self,
+        group: &NodeGroup,
+        types: &[RestreamType],
+        restreamers: u64,
+        constraints: &Constraints,
+    ) -> Result<Node, PlaceError> {
+        let nodes = self.nodes(group);
+        if constraints.strict && constraints.endpoints > nodes.len() {
+            return Err(PlaceError::NoNodeFits(format!(
+                "the group has {} nodes",
+                nodes.len()
+            )));
+        }
+        let candidates: Vec<Candidate> = nodes
+            .iter()
+            .map(|node| Candidate {
+                id: node.id.clone(),
+                in_service: node.state == "INSERVICE",
+                sub_group: node.sub_group.clone(),
+                restreamers: node.restreamers,
+                capacity: self.0.me.capacity,
+                types: self.0.restreamers.types(),
+            })
+            .collect();
+        let sub_group = constraints.sub_group.as_deref();
+        let chosen = place(
+            &candidates,
+            Wanted {
+                types,
+                restreamers,
+                sub_group,
+                strict: constraints.strict,
+            },
+        )?;
+        let node = nodes.into_iter().find(|node| node.id == chosen.id);
+        node.ok_or_else(|| PlaceError::NoNodeFits("no node is in service".to_owned()))
+    }
+}

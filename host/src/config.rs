@@ -1,0 +1,436 @@
+//! The configuration: one TOML file, then the environment, then flags.
+//!
+//! Parsing reads the file and nothing else; it binds no port and makes no secret.
+//! Every top-level key is also an environment variable (`RESTREAMD_API_LISTEN`)
+//! and a flag (`--api-listen`). Invariant: a `Config` that exists is legal.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::auth::Secret;
+use crate::id::{NodeGroup, NodeId};
+use crate::rtmp::Access;
+use crate::{api, plugin, rtmp, stream, telemetry};
+
+/// Environment variables of the program begin so.
+const ENV: &str = "RESTREAMD_";
+/// Variables that are no keys: the file's own name, and what other commands read.
+const NOT_KEYS: [&str; 2] = ["CONFIG", "TOKEN"];
+/// The top-level keys that flags and the environment can set.
+pub const KEYS: [&str; 12] = [
+    "api_listen",
+    "rtmp_listen",
+    "advertise",
+    "data_dir",
+    "plugin_dir",
+    "media_dir",
+    "node_id",
+    "node_group",
+    "store",
+    "admin_user",
+    "admin_password",
+    "jwt_secret",
+];
+
+/// The whole configuration. `host/restreamd.toml` documents every key.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the REST API listens.
+    pub api_listen: SocketAddr,
+    /// Where RTMP listens.
+    pub rtmp_listen: SocketAddr,
+    /// `serverAddress`: how clients reach this node; by default the address RTMP listens on.
+    pub advertise: Option<String>,
+    /// Where state lives.
+    pub data_dir: PathBuf,
+    /// Where plugins lie.
+    pub plugin_dir: Option<PathBuf>,
+    /// Where media files lie.
+    pub media_dir: Option<PathBuf>,
+    /// This node's name.
+    pub node_id: NodeId,
+    /// This node's group.
+    pub node_group: NodeGroup,
+    /// `embedded`, or `memory` for a node that forgets.
+    pub store: StoreKind,
+    /// The administrator's name.
+    pub admin_user: String,
+    /// The administrator's password or its argon2 hash; made and kept under `data_dir` when absent.
+    pub admin_password: Option<Secret>,
+    /// The key that tokens are signed with; made and kept under `data_dir` when absent.
+    pub jwt_secret: Option<Secret>,
+    /// `[api]`
+    pub api: api::Config,
+    /// `[rtmp]`
+    pub rtmp: rtmp::Config,
+    /// `[stream]`
+    pub stream: stream::Config,
+    /// `[dial]`
+    pub dial: rtmp::policy::Config,
+    /// `[plugins]`
+    pub plugins: plugin::Config,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[log]`
+    pub log: telemetry::Config,
+}
+
+/// Where state is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum StoreKind {
+    /// In a file under `data_dir`.
+    Embedded,
+    /// Nowhere: gone with the process.
+    Memory,
+}
+
+impl TryFrom<String> for StoreKind {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "embedded" => Ok(Self::Embedded),
+            "memory" => Ok(Self::Memory),
+            text if text.starts_with("etcd://") => {
+                Err("etcd stores need a build with the feature `etcd`".to_owned())
+            }
+            _ => Err("must be embedded or memory".to_owned()),
+        }
+    }
+}
+
+/// The `[limits]` table.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// RTMP connections at a time.
+    pub connections: usize,
+    /// Restreamers on this node.
+    pub pulls: u64,
+    /// Sources one restreamer may have open at a time.
+    pub sources: usize,
+    /// Log lines a second from one restreamer's plugin.
+    pub guest_log_lines: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            pulls: 5_000,
+            sources: 4,
+            guest_log_lines: 20,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            api_listen: loopback(5080),
+            rtmp_listen: loopback(1935),
+            advertise: None,
+            data_dir: "restreamd-data".into(),
+            plugin_dir: None,
+            media_dir: None,
+            node_id: "node1".parse().expect("a legal name"),
+            node_group: "nodegroup1".parse().expect("a legal name"),
+            store: StoreKind::Embedded,
+            admin_user: "admin".to_owned(),
+            admin_password: None,
+            jwt_secret: None,
+            api: api::Config::default(),
+            rtmp: rtmp::Config::default(),
+            stream: stream::Config::default(),
+            dial: rtmp::policy::Config::default(),
+            plugins: plugin::Config::default(),
+            limits: Limits::default(),
+            log: telemetry::Config::default(),
+        }
+    }
+}
+
+/// Why there is no configuration. One line that names the key.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("config {}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("config {}: {text}", path.display())]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        text: String,
+    },
+    /// A key or its value is bad.
+    #[error("{key}: {text}")]
+    Key {
+        /// Which key.
+        key: String,
+        /// Why.
+        text: String,
+    },
+}
+
+fn bad(key: impl Into<String>, text: impl Into<String>) -> Error {
+    Error::Key {
+        key: key.into(),
+        text: text.into(),
+    }
+}
+
+impl Config {
+    /// Puts file, environment and flags together; later ones win.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let mut table = file.map(read).transpose()?.unwrap_or_default();
+        for (name, value) in env {
+            let Some(key) = name.strip_prefix(ENV) else {
+                continue;
+            };
+            if NOT_KEYS.contains(&key) {
+                continue;
+            }
+            let key = key.to_ascii_lowercase();
+            if !KEYS.contains(&key.as_str()) {
+                return Err(bad(name, "is not a known environment variable"));
+            }
+            table.insert(key, toml::Value::String(value));
+        }
+        for (key, value) in flags {
+            table.insert(key.clone(), toml::Value::String(value.clone()));
+        }
+        let mut config: Self = serde_path_to_error::deserialize(table).map_err(|error| {
+            let key = error.path().to_string();
+            let text = error.into_inner().to_string().replace('\n', " ");
+            bad(
+                if key == "." { "config".to_owned() } else { key },
+                text.trim(),
+            )
+        })?;
+        config.plugins.dir.clone_from(&config.plugin_dir);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single value shows.
+    fn check(&self) -> Result<(), Error> {
+        if self.node_group.as_str() == "default" {
+            return Err(bad(
+                "node_group",
+                "`default` is the alias of the only group and cannot name one",
+            ));
+        }
+        if self.api.tls_cert.is_some() != self.api.tls_key.is_some() {
+            return Err(bad(
+                "api.tls_cert",
+                "api.tls_cert and api.tls_key go together",
+            ));
+        }
+        let tls = self.api.tls_cert.is_some();
+        if !self.api_listen.ip().is_loopback() && !tls && !self.api.plain_http {
+            let text = "is not a loopback address: set api.tls_cert and api.tls_key, or api.plain_http = true to send tokens in the clear";
+            return Err(bad("api_listen", text));
+        }
+        if self.publish_access() == Access::Open
+            && !self.rtmp_listen.ip().is_loopback()
+            && !self.rtmp.open_publish
+        {
+            let text = "open publishing on an address off loopback must be asked for with rtmp.open_publish = true";
+            return Err(bad("rtmp.publish", text));
+        }
+        if self.admin_user.is_empty() || self.admin_user.contains(':') {
+            return Err(bad("admin_user", "must not be empty or hold a colon"));
+        }
+        if self
+            .jwt_secret
+            .as_ref()
+            .is_some_and(|secret| secret.expose().len() < 32)
+        {
+            return Err(bad("jwt_secret", "must be at least 32 bytes long"));
+        }
+        if self
+            .admin_password
+            .as_ref()
+            .is_some_and(|password| password.expose().is_empty())
+        {
+            return Err(bad("admin_password", "must not be empty"));
+        }
+        let positive: [(&str, bool); 7] = [
+            ("limits.connections", self.limits.connections > 0),
+            ("limits.sources", (1..=32).contains(&self.limits.sources)),
+            (
+                "stream.ring_bytes",
+                (64 << 10..=1 << 30).contains(&self.stream.ring_bytes),
+            ),
+            (
+                "stream.ring_millis",
+                (1_000..=600_000).contains(&self.stream.ring_millis),
+            ),
+            ("stream.window_millis", self.stream.window_millis <= 1_000),
+            (
+                "rtmp.ping_seconds",
+                (1..=3_600).contains(&self.rtmp.ping_seconds),
+            ),
+            (
+                "rtmp.play_wait_seconds",
+                self.rtmp.play_wait_seconds <= 3_600,
+            ),
+        ];
+        match positive.iter().find(|(_, good)| !good) {
+            Some((key, _)) => Err(bad(*key, "is out of its bounds, see host/restreamd.toml")),
+            None => Ok(()),
+        }
+    }
+
+    /// Who may publish.
+    pub fn publish_access(&self) -> Access {
+        self.rtmp
+            .publish
+            .unwrap_or(if self.rtmp_listen.ip().is_loopback() {
+                Access::Open
+            } else {
+                Access::Token
+            })
+    }
+}
+
+fn read(path: &Path) -> Result<toml::Table, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| {
+            text[..span.start.min(text.len())].lines().count().max(1)
+        });
+        Error::Syntax {
+            path: path.to_owned(),
+            text: format!("line {line}: {}", error.message().replace('\n', " ")),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, Error> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("writes");
+        let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Config::load(
+            Some(file.path()),
+            env.iter().map(pair),
+            &flags.iter().map(pair).collect(),
+        )
+    }
+
+    fn refused(text: &str) -> String {
+        load(text, &[], &[])
+            .expect_err("must be refused")
+            .to_string()
+    }
+
+    #[test]
+    fn the_reference_config_is_the_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("restreamd.toml");
+        let text = std::fs::read_to_string(&path).expect("the reference config");
+        let uncommented: String = text
+            .lines()
+            .map(|line| line.strip_prefix("#: ").unwrap_or(line))
+            .filter(|line| !line.ends_with("# no default"))
+            .collect::<Vec<_>>()
+            .join("\n");
+        let read = load(&uncommented, &[], &[]).expect("the reference config reads");
+        assert_eq!(read, Config::default());
+    }
+
+    #[test]
+    fn every_key_is_in_the_reference_config() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("restreamd.toml");
+        let text = std::fs::read_to_string(&path).expect("the reference config");
+        let debug = format!("{:?}", Config::default());
+        for word in debug
+            .split(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+            .filter(|w| w.contains('_'))
+        {
+            if debug.contains(&format!("{word}: ")) && !matches!(word, "is_none") {
+                assert!(text.contains(word), "{word} is not documented");
+            }
+        }
+    }
+
+    #[test]
+    fn the_environment_beats_the_file_and_flags_beat_both() {
+        let file =
+            "api_listen = \"127.0.0.1:1\"\nrtmp_listen = \"127.0.0.1:2\"\nadmin_user = \"a\"";
+        let env = [
+            ("RESTREAMD_API_LISTEN", "127.0.0.1:11"),
+            ("RESTREAMD_RTMP_LISTEN", "127.0.0.1:12"),
+            ("OTHER", "x"),
+        ];
+        let config = load(file, &env, &[("rtmp_listen", "127.0.0.1:22")]).expect("legal");
+        assert_eq!(
+            (
+                config.api_listen.port(),
+                config.rtmp_listen.port(),
+                config.admin_user.as_str()
+            ),
+            (11, 22, "a")
+        );
+    }
+
+    #[test]
+    fn bad_keys_and_values_are_named_in_one_line() {
+        let cases = [
+            ("nonsense = 1", "nonsense"),
+            ("[api]\ntls_sert = \"x\"", "tls_sert"),
+            ("api_listen = \"localhost\"", "api_listen"),
+            ("[dial]\nallow = [\"10.0.0.0/99\"]", "dial.allow"),
+            ("api_listen = \"0.0.0.0:5080\"", "api_listen"),
+            (
+                "rtmp_listen = \"0.0.0.0:1935\"\n[rtmp]\npublish = \"open\"",
+                "rtmp.publish",
+            ),
+            ("jwt_secret = \"short\"", "jwt_secret"),
+            ("node_group = \"default\"", "node_group"),
+            ("store = \"etcd://a:1\"", "store"),
+            ("[stream]\nring_bytes = 1", "stream.ring_bytes"),
+            ("= 1", "line 1"),
+        ];
+        for (text, name) in cases {
+            let error = refused(text);
+            assert!(
+                error.contains(name) && !error.contains('\n'),
+                "{text:?} gives {error:?}"
+            );
+        }
+        let error = load("", &[("RESTREAMD_API_LISTN", "x")], &[])
+            .expect_err("unknown")
+            .to_string();
+        assert!(error.contains("RESTREAMD_API_LISTN"), "{error}");
+    }
+
+    #[test]
+    fn publishing_is_open_on_loopback_only() {
+        assert_eq!(Config::default().publish_access(), Access::Open);
+        let public = load("rtmp_listen = \"0.0.0.0:1935\"", &[], &[]).expect("legal");
+        assert_eq!(public.publish_access(), Access::Token);
+    }
+}

@@ -1,0 +1,48 @@
+//! Stopping: one signal that everybody hears, and waiting until all are done.
+
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::task::TaskTracker;
+
+/// The signal and the tasks that heed it. A cheap handle.
+#[derive(Clone, Debug, Default)]
+pub struct Drain {
+    token: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Drain {
+    /// Nothing drains yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tells everybody to finish.
+    pub fn start(&self) {
+        self.token.cancel();
+        self.tasks.close();
+    }
+
+    /// Whether it was started.
+    pub fn is_started(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// Resolves when it is started.
+    pub fn started(&self) -> WaitForCancellationFuture<'_> {
+        self.token.cancelled()
+    }
+
+    /// Spawns a task that [`Drain::finished`] waits for.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    /// Waits for all tasks, but not longer than `deadline`. True when all are done.
+    pub async fn finished(&self, deadline: Duration) -> bool {
+        tokio::time::timeout(deadline, self.tasks.wait())
+            .await
+            .is_ok()
+    }
+}

@@ -1,0 +1,38 @@
+//! restreamd: an open restream host.
+//!
+//! A client creates a *provision* over REST; its type selects a *plugin*, a
+//! WebAssembly component that decides what to dial, when, and when to try again;
+//! the host does the RTMP, owns the stream's timeline, and serves subscribers.
+//!
+//! ```text
+//! main -> app -> everything (wiring only)
+//! api -> auth, provision, restreamer, stream, plugin, cluster
+//! provision -> store, plugin
+//! restreamer -> plugin, stream, rtmp (dial, policy)
+//! plugin -> restreamer::host
+//! cluster -> store, provision, restreamer, stream
+//! rtmp, flv -> auth, stream
+//! ```
+//!
+//! Pure, without tokio, clocks and randomness: the `restreamd-rtmp` crate,
+//! `stream::{ring, timeline, headers, progress}`, `provision::spec`,
+//! `cluster::placement`.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cluster;
+pub mod config;
+pub mod demo;
+pub mod drain;
+pub mod flv;
+pub mod http;
+pub mod id;
+pub mod plugin;
+pub mod provision;
+pub mod restreamer;
+pub mod rtmp;
+pub mod secrets;
+pub mod store;
+pub mod stream;
+pub mod telemetry;

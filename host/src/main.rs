@@ -1,0 +1,291 @@
+//! The command line: flags, configuration, logging, and which service to run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use restreamd::app::{App, auth_settings};
+use restreamd::auth::{Act, Auth};
+use restreamd::config::{Config, KEYS};
+use restreamd::drain::Drain;
+use restreamd::secrets::Secrets;
+use restreamd::{demo, plugin, telemetry};
+use tracing::info;
+
+/// The command line or the configuration is wrong (EX_USAGE of sysexits.h).
+const USAGE: u8 = 64;
+
+/// An open restream host.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node.
+    Serve(Settings),
+    /// Run a node on loopback that shows Red5's RTMP-pull example at work.
+    Demo {
+        /// Where the REST API listens.
+        #[arg(long, env = "RESTREAMD_API_LISTEN", default_value = "127.0.0.1:5080")]
+        api_listen: std::net::SocketAddr,
+        /// Where RTMP listens.
+        #[arg(long, env = "RESTREAMD_RTMP_LISTEN", default_value = "127.0.0.1:1935")]
+        rtmp_listen: std::net::SocketAddr,
+    },
+    /// Print an administrator's token, or one for publishing or playing.
+    Token {
+        #[command(flatten)]
+        settings: Settings,
+        /// A token to publish streams of this pattern, such as `live/*`.
+        #[arg(long, value_name = "GLOB", conflicts_with = "play")]
+        publish: Option<String>,
+        /// A token to play streams of this pattern.
+        #[arg(long, value_name = "GLOB")]
+        play: Option<String>,
+        /// Hours a stream token is good for.
+        #[arg(long, default_value_t = 24)]
+        hours: u32,
+    },
+    /// Work on plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+}
+
+#[derive(Subcommand)]
+enum PluginCommand {
+    /// Say whether a file would be admitted, and what it does and wants.
+    Check {
+        /// The `.wasm` file.
+        file: PathBuf,
+    },
+    /// Make a component of a core module that was built with wit-bindgen.
+    Component {
+        /// The core module.
+        module: PathBuf,
+        /// Where the component goes.
+        #[arg(short, long)]
+        output: PathBuf,
+        /// The plugin's version, kept in the component's metadata.
+        #[arg(long)]
+        version: Option<String>,
+    },
+}
+
+/// The configuration file, and flags that beat it and the environment.
+#[derive(Args)]
+struct Settings {
+    /// The configuration file.
+    #[arg(long, env = "RESTREAMD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[arg(long, value_name = "ADDR")]
+    api_listen: Option<String>,
+    #[arg(long, value_name = "ADDR")]
+    rtmp_listen: Option<String>,
+    #[arg(long, value_name = "HOST")]
+    advertise: Option<String>,
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    #[arg(long, value_name = "DIR")]
+    plugin_dir: Option<String>,
+    #[arg(long, value_name = "DIR")]
+    media_dir: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    node_id: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    node_group: Option<String>,
+    #[arg(long, value_name = "KIND")]
+    store: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    admin_user: Option<String>,
+    #[arg(long, value_name = "TEXT")]
+    admin_password: Option<String>,
+    #[arg(long, value_name = "TEXT")]
+    jwt_secret: Option<String>,
+}
+
+impl Settings {
+    fn load(self) -> Result<Config, restreamd::config::Error> {
+        let given = [
+            self.api_listen,
+            self.rtmp_listen,
+            self.advertise,
+            self.data_dir,
+            self.plugin_dir,
+            self.media_dir,
+            self.node_id,
+            self.node_group,
+            self.store,
+            self.admin_user,
+            self.admin_password,
+            self.jwt_secret,
+        ];
+        let flags: BTreeMap<String, String> = KEYS
+            .iter()
+            .zip(given)
+            .filter_map(|(key, value)| Some(((*key).to_owned(), value?)))
+            .collect();
+        Config::load(
+            self.config.as_deref(),
+            std::env::vars_os().filter_map(text),
+            &flags,
+        )
+    }
+}
+
+/// Variables that are no text cannot be ours.
+fn text((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
+    Some((name.into_string().ok()?, value.into_string().ok()?))
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let done = match cli.command {
+        Command::Serve(settings) => configured(settings).and_then(|config| run(serve(config))),
+        Command::Demo {
+            api_listen,
+            rtmp_listen,
+        } => run(demo::run(api_listen, rtmp_listen)),
+        Command::Token {
+            settings,
+            publish,
+            play,
+            hours,
+        } => configured(settings)
+            .and_then(|config| token(&config, publish, play, hours).map_err(Failed::Run)),
+        Command::Plugin(PluginCommand::Check { file }) => run(check(file)),
+        Command::Plugin(PluginCommand::Component {
+            module,
+            output,
+            version,
+        }) => component(&module, &output, version.as_deref()).map_err(Failed::Run),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => failed.report(),
+    }
+}
+
+enum Failed {
+    Usage(restreamd::config::Error),
+    Run(anyhow::Error),
+}
+
+impl Failed {
+    #[allow(
+        clippy::print_stderr,
+        reason = "the one line that says why the program did not start"
+    )]
+    fn report(self) -> ExitCode {
+        match self {
+            Self::Usage(error) => {
+                eprintln!("restreamd: {error}");
+                ExitCode::from(USAGE)
+            }
+            Self::Run(error) => {
+                eprintln!("restreamd: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn configured(settings: Settings) -> Result<Config, Failed> {
+    settings.load().map_err(Failed::Usage)
+}
+
+fn run(task: impl Future<Output = anyhow::Result<()>>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| Failed::Run(error.into()))?;
+    let done = runtime.block_on(task);
+    // Blocking work that is still under way (a plugin being compiled) is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    done.map_err(Failed::Run)
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    telemetry::start(&config.log)?;
+    let secrets = Secrets::load(&config)?;
+    for made in &secrets.made {
+        info!(file = %made.display(), "a secret was made and kept");
+    }
+    let app = App::start(config, &secrets).await?;
+    drain_on_signal(app.drain.clone())?;
+    app.run().await;
+    Ok(())
+}
+
+/// SIGTERM and Ctrl-C drain; a second one ends the process.
+fn drain_on_signal(drain: Drain) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::spawn(async move {
+        loop {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            if drain.is_started() {
+                std::process::exit(1);
+            }
+            drain.start();
+        }
+    });
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the token is what the command prints")]
+fn token(
+    config: &Config,
+    publish: Option<String>,
+    play: Option<String>,
+    hours: u32,
+) -> anyhow::Result<()> {
+    let secrets = Secrets::load(config)?;
+    let auth = Auth::new(&auth_settings(config, &secrets))?;
+    let ttl = Duration::from_secs(u64::from(hours) * 3600);
+    let token = match (publish, play) {
+        (Some(glob), _) => auth.stream_token(&config.admin_user, Act::Publish, &glob, ttl),
+        (None, Some(glob)) => auth.stream_token(&config.admin_user, Act::Play, &glob, ttl),
+        (None, None) => auth.admin_token(),
+    };
+    println!("{token}");
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the report is what the command prints")]
+async fn check(file: PathBuf) -> anyhow::Result<()> {
+    let report = plugin::report(&file).await?;
+    print!("{report}");
+    Ok(())
+}
+
+fn component(
+    module: &std::path::Path,
+    output: &std::path::Path,
+    version: Option<&str>,
+) -> anyhow::Result<()> {
+    let bytes =
+        std::fs::read(module).map_err(|error| anyhow::anyhow!("{}: {error}", module.display()))?;
+    let component = plugin::component(&bytes, version)?;
+    std::fs::write(output, component)
+        .map_err(|error| anyhow::anyhow!("{}: {error}", output.display()))?;
+    Ok(())
+}

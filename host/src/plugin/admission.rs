@@ -1,0 +1,204 @@
+//! From a file's bytes to a build that may run, or all reasons why not.
+//!
+//! Accepts components and core modules built with wit-bindgen; looks at nothing
+//! but the bytes. A build that comes out of here was compiled, type-checked,
+//! described and asked once.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+use super::build::Build;
+use super::description;
+use super::engine::Runtime;
+use super::limits::{CALL, Limits};
+use super::wit::PolicyPre;
+use super::{Origin, instance, offline};
+use crate::id::RestreamType;
+
+/// A larger file is not read: Python guests have 19 MB.
+pub const MAX_FILE: u64 = 64 << 20;
+/// The interface a plugin exports, without its version.
+const EXPORT: &str = "restreamd:plugin/restreamer@";
+/// Versions of the contract this host speaks.
+const SPOKEN: &str = "0.1";
+/// What a plugin may import without a grant.
+const ALLOWED: [&str; 6] = [
+    "restreamd:plugin/",
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+];
+
+/// Why a file is no plugin.
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    /// Not WebAssembly, or damaged.
+    #[error("not a WebAssembly component or module: {0}")]
+    NotWasm(String),
+    /// A core module that does not carry the contract.
+    #[error("a core module that cannot be made a component (built without wit-bindgen?): {0}")]
+    NoContract(String),
+    /// Another contract or version.
+    #[error("{0}")]
+    Contract(String),
+    /// It wants more than it may have.
+    #[error("imports what no plugin is granted: {0}")]
+    Imports(String),
+    /// It does not compile, or its types are not the contract's.
+    #[error("{0}")]
+    Invalid(String),
+    /// `describe` or `check` failed.
+    #[error("{0}")]
+    Misbehaved(String),
+}
+
+/// Makes a component of what a compiler put out.
+pub fn component_bytes(bytes: &[u8]) -> Result<Vec<u8>, Rejected> {
+    match bytes.get(..8) {
+        Some([0, b'a', b's', b'm', 0x0d, 0, 1, 0]) => Ok(bytes.to_vec()),
+        Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => encode(bytes),
+        _ => Err(Rejected::NotWasm(
+            "the first bytes are not WebAssembly's".to_owned(),
+        )),
+    }
+}
+
+fn encode(module: &[u8]) -> Result<Vec<u8>, Rejected> {
+    use wasi_preview1_component_adapter_provider::{
+        WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    };
+    wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(module)
+        .and_then(|e| {
+            e.adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+            )
+        })
+        .and_then(|mut e| e.encode())
+        .map_err(|error| Rejected::NoContract(format!("{error:#}")))
+}
+
+/// Lower-case hex sha256 of a file as it lies there.
+pub fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Admits a file's bytes as a build of a type. Compiles: not for the async runtime's
+/// own threads, which is why it moves itself off them.
+pub async fn admit(
+    runtime: &Runtime,
+    kind: &RestreamType,
+    bytes: Vec<u8>,
+    origin: Origin,
+    limits: Limits,
+) -> Result<Build, Rejected> {
+    let digest = digest(&bytes);
+    let compiling = runtime.clone();
+    let compiled = tokio::task::spawn_blocking(move || compile(&compiling, &bytes)).await;
+    let compiled = compiled.map_err(|_| Rejected::Invalid("the compiler failed".to_owned()))??;
+    let mut store = instance::store(&runtime.engine, Box::new(offline::Offline), &limits);
+    let describe = async {
+        let policy = compiled.pre.instantiate_async(&mut store).await?;
+        policy
+            .restreamd_plugin_restreamer()
+            .call_describe(&mut store)
+            .await
+    };
+    let described = tokio::time::timeout(CALL, describe).await;
+    let described = described
+        .map_err(|_| Rejected::Misbehaved(format!("describe took longer than {CALL:?}")))?;
+    let described =
+        described.map_err(|error| Rejected::Misbehaved(format!("describe failed: {error:#}")))?;
+    let description = description::bounded(described).map_err(Rejected::Misbehaved)?;
+    let build = Build {
+        kind: kind.clone(),
+        version: compiled.version,
+        digest,
+        wit_version: compiled.wit_version,
+        origin,
+        capabilities: compiled.capabilities,
+        description: Arc::new(description),
+        engine: runtime.engine.clone(),
+        pre: compiled.pre,
+        limits,
+        instances: AtomicU64::new(0),
+    };
+    // Any verdict will do; a trap or an overrun is what must not be.
+    build
+        .check(&[])
+        .await
+        .map_err(|error| Rejected::Misbehaved(format!("check failed: {error}")))?;
+    Ok(build)
+}
+
+struct Compiled {
+    version: String,
+    wit_version: String,
+    capabilities: Vec<String>,
+    pre: PolicyPre<instance::Ctx>,
+}
+
+fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Compiled, Rejected> {
+    let version = version(bytes);
+    let bytes = component_bytes(bytes)?;
+    let component = Component::new(&runtime.engine, &bytes)
+        .map_err(|error| Rejected::NotWasm(format!("{error:#}")))?;
+    let ty = component.component_type();
+    let exports = ty
+        .exports(&runtime.engine)
+        .find_map(|(name, _)| name.strip_prefix(EXPORT).map(str::to_owned));
+    let wit_version = exports.ok_or_else(|| {
+        Rejected::Contract(format!(
+            "exports no {EXPORT}{SPOKEN}.x; was it built against wit/world.wit?"
+        ))
+    })?;
+    if !wit_version.starts_with(&format!("{SPOKEN}.")) {
+        let text = format!("built for restreamd:plugin {wit_version}, this host speaks {SPOKEN}.x");
+        return Err(Rejected::Contract(text));
+    }
+    let imports: Vec<String> = ty
+        .imports(&runtime.engine)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let refused: Vec<&str> = imports
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !ALLOWED.iter().any(|prefix| name.starts_with(prefix)))
+        .collect();
+    if !refused.is_empty() {
+        return Err(Rejected::Imports(refused.join(", ")));
+    }
+    let invalid = |error: wasmtime::Error| Rejected::Invalid(format!("{error:#}"));
+    let pre = runtime
+        .linker
+        .instantiate_pre(&component)
+        .and_then(PolicyPre::new)
+        .map_err(invalid)?;
+    Ok(Compiled {
+        version,
+        wit_version,
+        capabilities: imports,
+        pre,
+    })
+}
+
+/// The version that the build's metadata names.
+fn version(bytes: &[u8]) -> String {
+    wasm_metadata::Payload::from_binary(bytes)
+        .ok()
+        .and_then(|payload| payload.metadata().version.as_ref().map(ToString::to_string))
+        .map_or_else(
+            || "unknown".to_owned(),
+            |version| version.chars().take(64).collect(),
+        )
+}

@@ -1,0 +1,174 @@
+//! One instance of a plugin: a Store of its own, its limits, and its calls.
+//!
+//! A Store that trapped, overran or was dropped is never used again.
+
+use std::time::Duration;
+
+use wasmtime::component::ResourceTable;
+use wasmtime::{Engine, Store, StoreLimits, Trap, UpdateDeadline};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::limits::{COMPONENT_HANDLES, Limits};
+use super::wit::{self, PolicyPre};
+use crate::restreamer::host::{Handover, Host, Job, Outcome, SourceId};
+
+/// A source as a guest holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceHandle(pub(super) SourceId);
+
+/// What a Store carries.
+pub struct Ctx {
+    pub(super) host: Box<dyn Host>,
+    pub(super) table: ResourceTable,
+    limits: StoreLimits,
+    wasi: WasiCtx,
+    /// Ticks since the last host call.
+    ticks: u32,
+}
+
+impl Ctx {
+    /// A host call: the guest does something, so its clock starts again.
+    pub(super) fn called(&mut self) {
+        self.ticks = 0;
+    }
+}
+
+impl WasiView for Ctx {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// How an instance died.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Crash {
+    /// It used its CPU time up without a host call.
+    #[error("ran for {0:?} without a host call")]
+    Overran(Duration),
+    /// It wanted more memory than it may have.
+    #[error("wanted more than its {0} MiB of memory")]
+    Memory(usize),
+    /// It trapped: a bug of its own, with its backtrace.
+    #[error("trapped: {0}")]
+    Trapped(String),
+}
+
+impl Crash {
+    /// A label for logs and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Overran(_) => "overran",
+            Self::Memory(_) => "memory",
+            Self::Trapped(_) => "trapped",
+        }
+    }
+
+    fn of(error: &wasmtime::Error, limits: &Limits) -> Self {
+        let text = format!("{error:#}");
+        match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => Self::Overran(super::limits::TICK * limits.ticks),
+            _ if text.contains("forcing trap when growing memory") => {
+                Self::Memory(limits.memory_mib)
+            }
+            _ => Self::Trapped(text.chars().take(4096).collect()),
+        }
+    }
+}
+
+/// A Store with its limits on.
+pub(super) fn store(engine: &Engine, host: Box<dyn Host>, limits: &Limits) -> Store<Ctx> {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits.handles);
+    let ctx = Ctx {
+        host,
+        table,
+        limits: limits.store(),
+        wasi: WasiCtxBuilder::new().build(),
+        ticks: 0,
+    };
+    let mut store = Store::new(engine, ctx);
+    store.limiter(|ctx| &mut ctx.limits);
+    store.set_hostcall_fuel(limits.call_bytes);
+    store.set_max_component_handles(COMPONENT_HANDLES);
+    store.set_epoch_deadline(1);
+    let allowed = limits.ticks;
+    store.epoch_deadline_callback(move |mut ctx| {
+        let ctx = ctx.data_mut();
+        ctx.ticks += 1;
+        Ok(if ctx.ticks > allowed {
+            UpdateDeadline::Interrupt
+        } else {
+            UpdateDeadline::Yield(1)
+        })
+    });
+    store
+}
+
+/// Carries out one run.
+pub(super) async fn run(
+    pre: &PolicyPre<Ctx>,
+    mut store: Store<Ctx>,
+    limits: &Limits,
+    job: &Job,
+    former: Option<&Handover>,
+) -> Result<Outcome, Crash> {
+    drive(pre, &mut store, job, former)
+        .await
+        .map_err(|error| Crash::of(&error, limits))
+}
+
+async fn drive(
+    pre: &PolicyPre<Ctx>,
+    store: &mut Store<Ctx>,
+    job: &Job,
+    former: Option<&Handover>,
+) -> wasmtime::Result<Outcome> {
+    let former = match former {
+        Some(former) => Some(give(store, former)?),
+        None => None,
+    };
+    let job = wit::export::Job {
+        provision_guid: job.provision_guid.clone(),
+        stream_guid: job.stream_guid.clone(),
+        kind: job.kind.clone(),
+        properties: job.properties.clone(),
+    };
+    let policy = pre.instantiate_async(&mut *store).await?;
+    let outcome = policy
+        .restreamd_plugin_restreamer()
+        .call_run(&mut *store, &job, former.as_ref())
+        .await?;
+    Ok(match outcome {
+        wit::export::Outcome::Finished => Outcome::Finished,
+        wit::export::Outcome::Stopped => Outcome::Stopped,
+        wit::export::Outcome::GaveUp(text) => Outcome::GaveUp(text.chars().take(1024).collect()),
+        wit::export::Outcome::HandedOver(handover) => Outcome::HandedOver(take(store, handover)?),
+    })
+}
+
+fn give(store: &mut Store<Ctx>, former: &Handover) -> wasmtime::Result<wit::export::Handover> {
+    let table = &mut store.data_mut().table;
+    let sources = former
+        .sources
+        .iter()
+        .map(|id| table.push(SourceHandle(*id)));
+    Ok(wit::export::Handover {
+        sources: sources.collect::<Result<_, _>>()?,
+        state: former.state.clone(),
+    })
+}
+
+fn take(store: &mut Store<Ctx>, handover: wit::export::Handover) -> wasmtime::Result<Handover> {
+    let table = &mut store.data_mut().table;
+    let sources = handover
+        .sources
+        .into_iter()
+        .map(|source| table.delete(source).map(|handle| handle.0));
+    Ok(Handover {
+        sources: sources.collect::<Result<_, _>>()?,
+        state: handover.state,
+    })
+}

@@ -1,0 +1,315 @@
+//! Creates, changes, shows and deletes provisions.
+//!
+//! Every write is one transaction with its preconditions, done in a task of its own: a
+//! caller who hangs up cannot leave half of it behind. What a write changed is carried
+//! out elsewhere, by whoever watches the store.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tracing::Instrument;
+
+use super::change::{Change, Held};
+use super::error::{Error, refusal, unexpected};
+use super::field::Invalid;
+use super::spec::{self, Request, Verb};
+use super::types::Types;
+use super::{Provision, keys, mask};
+use crate::id::{NodeGroup, ProvisionGuid, StreamGuid};
+use crate::store::{self, Page, Revision, Store};
+
+/// How often a change is tried again because another one came first.
+const CONFLICT_TRIES: usize = 5;
+
+/// The names that streams of this node go by, taken and given back.
+pub trait Names: Send + Sync {
+    /// Keeps publishers off a name. Fine when a provision has it already.
+    fn reserve(&self, guid: &StreamGuid) -> Result<(), NameTaken>;
+    /// Lets publishers have the name again.
+    fn release(&self, guid: &StreamGuid);
+}
+
+/// A publisher is live on the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a publisher is live on this name")]
+pub struct NameTaken;
+
+/// Tells whether a URL is the given stream on this very node.
+pub type IsSelf = Arc<dyn Fn(&str, &StreamGuid) -> bool + Send + Sync>;
+
+/// What a [`Service`] must be told.
+#[derive(Clone)]
+pub struct Config {
+    /// Tells whether a URL is the given stream on this very node.
+    pub is_self: IsSelf,
+}
+
+/// Creates, changes, shows and deletes provisions. A cheap clone.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    types: Arc<dyn Types>,
+    names: Arc<dyn Names>,
+    config: Config,
+    /// Held from taking names to the transaction's end: whether a name can be given back is only then known.
+    writing: Mutex<()>,
+}
+
+impl Service {
+    /// Over a store, the installed plugins and the node's names.
+    pub fn new(
+        store: Arc<dyn Store>,
+        types: Arc<dyn Types>,
+        names: Arc<dyn Names>,
+        config: Config,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            store,
+            types,
+            names,
+            config,
+            writing: Mutex::new(()),
+        }))
+    }
+
+    /// Creates all provisions of a body, or none.
+    pub async fn create(&self, group: &NodeGroup, body: &[u8]) -> Result<Revision, Error> {
+        let mut paths = Vec::new();
+        let mut provisions = Vec::new();
+        for Request { path, document } in spec::requests(body)? {
+            provisions.push(spec::provision(
+                document,
+                &path,
+                Verb::Create,
+                &|_, name| self.0.types.kind_of(name),
+            )?);
+            paths.push(path);
+        }
+        spec::together(&provisions, &paths)?;
+        self.0.judge(&provisions, &paths).await?;
+        let mut change = Change::default();
+        for provision in provisions {
+            change.put(group, provision, None)?;
+        }
+        self.write(group, change).await
+    }
+
+    /// Changes all provisions of a body, or none. Masked secrets stand for the stored ones.
+    pub async fn update(&self, group: &NodeGroup, body: &[u8]) -> Result<Revision, Error> {
+        for _ in 0..CONFLICT_TRIES {
+            match self.try_update(group, body).await {
+                Err(Error::Busy) => {}
+                done => return done,
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    async fn try_update(&self, group: &NodeGroup, body: &[u8]) -> Result<Revision, Error> {
+        let (mut paths, mut provisions, mut before) = (Vec::new(), Vec::new(), Vec::new());
+        for Request { path, mut document } in spec::requests(body)? {
+            let guid = spec::guid(&document, &path)?;
+            let held = self.0.held(group, &guid).await?;
+            mask::restore(&mut document, &held.provision, &*self.0.types);
+            provisions.push(spec::provision(
+                document,
+                &path,
+                Verb::Update,
+                &|_, name| self.0.types.kind_of(name),
+            )?);
+            before.push(held);
+            paths.push(path);
+        }
+        spec::together(&provisions, &paths)?;
+        self.0.judge(&provisions, &paths).await?;
+        let mut change = Change::default();
+        for (provision, held) in provisions.into_iter().zip(before) {
+            change.put(group, provision, Some(held))?;
+        }
+        self.write(group, change).await
+    }
+
+    /// Deletes a provision, its names and its assignment at once.
+    pub async fn delete(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Revision, Error> {
+        for _ in 0..CONFLICT_TRIES {
+            let held = self.0.held(group, guid).await?;
+            match self.write(group, Change::delete(group, held)).await {
+                Err(Error::Busy) => {}
+                done => return done,
+            }
+        }
+        Err(Error::Busy)
+    }
+
+    /// The provisions of a group in the order of their names, secrets masked; all of them without a limit.
+    pub async fn list(
+        &self,
+        group: &NodeGroup,
+        after: Option<&ProvisionGuid>,
+        limit: Option<usize>,
+    ) -> Result<Vec<Value>, Error> {
+        let prefix = keys::provisions(group);
+        let mut page = Page {
+            after: after.map(|guid| keys::provision(group, guid)),
+            limit: store::MAX_PAGE,
+        };
+        let mut shown = Vec::new();
+        loop {
+            page.limit = limit.map_or(store::MAX_PAGE, |limit| {
+                limit.saturating_sub(shown.len()).min(store::MAX_PAGE)
+            });
+            if page.limit == 0 {
+                return Ok(shown);
+            }
+            let listing = self
+                .0
+                .store
+                .list(&prefix, page.clone())
+                .await
+                .map_err(unexpected)?;
+            for entry in &listing.entries {
+                shown.push(mask::shown(&read(&entry.value)?, &*self.0.types));
+            }
+            match listing.entries.into_iter().next_back() {
+                Some(last) if listing.more => page.after = Some(last.key),
+                _ => return Ok(shown),
+            }
+        }
+    }
+
+    /// A provision's document, secrets masked.
+    pub async fn show(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Value, Error> {
+        Ok(mask::shown(&self.get(group, guid).await?, &*self.0.types))
+    }
+
+    /// A provision, secrets and all.
+    pub async fn get(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Provision, Error> {
+        Ok(self.0.held(group, guid).await?.provision)
+    }
+
+    /// The provisions about a stream: the one that feeds it first, then those that read it.
+    pub async fn matching(
+        &self,
+        group: &NodeGroup,
+        stream: &StreamGuid,
+    ) -> Result<Vec<ProvisionGuid>, Error> {
+        if keys::readers(group, stream).len() > store::MAX_KEY {
+            return Ok(Vec::new());
+        }
+        let feeder = self
+            .0
+            .store
+            .get(&keys::name(group, stream))
+            .await
+            .map_err(unexpected)?;
+        let readers = self
+            .0
+            .store
+            .list(&keys::readers(group, stream), Page::first())
+            .await
+            .map_err(unexpected)?;
+        let guid = |entry: store::Entry| {
+            let text = std::str::from_utf8(&entry.value)
+                .ok()
+                .and_then(|text| text.parse().ok());
+            text.ok_or_else(|| Error::Broken(format!("{} names no provision", entry.key)))
+        };
+        feeder
+            .into_iter()
+            .chain(readers.entries)
+            .map(guid)
+            .collect()
+    }
+
+    async fn write(&self, group: &NodeGroup, change: Change) -> Result<Revision, Error> {
+        let (inner, group) = (Arc::clone(&self.0), group.clone());
+        let write = async move { inner.write(&group, change).await };
+        let task = tokio::spawn(write.in_current_span());
+        task.await
+            .unwrap_or_else(|cause| Err(Error::Broken(cause.to_string())))
+    }
+}
+
+impl Inner {
+    /// What only a plugin or the node itself can say about provisions that are otherwise right.
+    async fn judge(&self, provisions: &[Provision], paths: &[String]) -> Result<(), Error> {
+        for (provision, path) in provisions.iter().zip(paths) {
+            mask::refuse(provision, path, &*self.types)?;
+            for (index, stream) in provision.streams.iter().enumerate() {
+                let at =
+                    super::field::join(path, &format!("streams[{index}].camParams.properties"));
+                for (key, value) in &stream.properties {
+                    if mask::urls(value).any(|url| (self.config.is_self)(url, &stream.guid)) {
+                        return Err(Invalid::at(
+                            format!("{at}.{key}"),
+                            "is this very stream on this node",
+                        )
+                        .into());
+                    }
+                }
+                let checked = self.types.check(&stream.kind, &stream.properties).await;
+                checked.map_err(|cause| refusal(cause, &at, stream.feeds))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn held(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Held, Error> {
+        let entry = self
+            .store
+            .get(&keys::provision(group, guid))
+            .await
+            .map_err(unexpected)?;
+        let entry = entry.ok_or_else(|| Error::Unknown(guid.clone()))?;
+        Ok(Held {
+            provision: read(&entry.value)?,
+            revision: entry.revision,
+        })
+    }
+
+    async fn write(&self, group: &NodeGroup, change: Change) -> Result<Revision, Error> {
+        let _writing = self.writing.lock().await;
+        let mut taken = Vec::new();
+        let mut result = Ok(0);
+        for name in &change.claimed {
+            if self.names.reserve(name).is_err() {
+                result = Err(Error::NameLive(name.clone()));
+                break;
+            }
+            taken.push(name);
+        }
+        if result.is_ok() {
+            result = self
+                .store
+                .txn(change.txn.clone())
+                .await
+                .map_err(|cause| change.refusal(group, cause));
+        }
+        match &result {
+            Ok(_) => change
+                .freed
+                .iter()
+                .for_each(|name| self.names.release(name)),
+            Err(_) => self.give_back(group, &taken).await,
+        }
+        result
+    }
+
+    /// Gives back what a refused write had taken, but not the names some provision holds: the refusal may be about
+    /// the very provision that has them. When the store cannot say, the name stays taken.
+    async fn give_back(&self, group: &NodeGroup, names: &[&StreamGuid]) {
+        for name in names {
+            if let Ok(None) = self.store.get(&keys::name(group, name)).await {
+                self.names.release(name);
+            }
+        }
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Provision, Error> {
+    Provision::from_document(bytes)
+        .map_err(|cause| Error::Broken(format!("a stored provision is unreadable: {cause}")))
+}

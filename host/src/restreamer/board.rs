@@ -1,0 +1,225 @@
+//! What the status says of a restreamer, and why.
+//!
+//! What can be measured is measured (dialing, live, stalled); only what cannot be
+//! is taken from the policy (waiting, backing off).
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::host::{Claim, Failure, SourceState};
+
+/// Failures remembered.
+const HISTORY: usize = 20;
+
+/// What a restreamer is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the words of the API, in design order")]
+pub enum Phase {
+    Waiting,
+    Dialing,
+    Live,
+    Stalled,
+    BackingOff,
+    Stopping,
+    Failed,
+}
+
+impl Phase {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Dialing => "dialing",
+            Self::Live => "live",
+            Self::Stalled => "stalled",
+            Self::BackingOff => "backing-off",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A failure, remembered.
+#[derive(Clone, Debug)]
+pub struct Incident {
+    /// When.
+    pub at: jiff::Timestamp,
+    /// The error class.
+    pub class: String,
+    /// For people.
+    pub text: String,
+}
+
+/// The board of one restreamer.
+#[derive(Debug)]
+pub struct Board {
+    claim: Claim,
+    next_attempt: Option<Instant>,
+    shown: (Phase, jiff::Timestamp),
+    /// Sources opened so far.
+    pub attempts: u64,
+    /// Where the newest source was opened, masked.
+    pub source: Option<String>,
+    /// The newest failure, gone when media flows again.
+    pub error: Option<String>,
+    /// The newest failures, oldest first.
+    pub history: VecDeque<Incident>,
+    failed: bool,
+    stopping: bool,
+}
+
+impl Board {
+    /// Nothing has happened yet.
+    pub fn new() -> Self {
+        Self {
+            claim: Claim::Waiting,
+            next_attempt: None,
+            shown: (Phase::Waiting, jiff::Timestamp::now()),
+            attempts: 0,
+            source: None,
+            error: None,
+            history: VecDeque::new(),
+            failed: false,
+            stopping: false,
+        }
+    }
+
+    /// The policy says what it waits for.
+    pub fn claim(&mut self, claim: Claim, next_attempt: Option<Duration>) {
+        self.claim = claim;
+        self.next_attempt = next_attempt.and_then(|wait| Instant::now().checked_add(wait));
+    }
+
+    /// A source is dialed.
+    pub fn dialing(&mut self, source: String) {
+        self.attempts += 1;
+        self.source = Some(source);
+        self.next_attempt = None;
+    }
+
+    /// Something failed.
+    pub fn incident(&mut self, failure: &Failure) {
+        self.note(failure.class.as_str(), &failure.text);
+    }
+
+    /// It will not go on by itself.
+    pub fn fail(&mut self, class: &str, text: &str) {
+        self.failed = true;
+        self.next_attempt = None;
+        self.note(class, text);
+    }
+
+    /// It goes on after a failure.
+    pub fn revive(&mut self) {
+        self.failed = false;
+    }
+
+    /// It was told to stop.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    fn note(&mut self, class: &str, text: &str) {
+        self.error = Some(format!("{class}: {text}"));
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(Incident {
+            at: jiff::Timestamp::now(),
+            class: class.to_owned(),
+            text: text.to_owned(),
+        });
+    }
+
+    /// How long until the next attempt, while one is planned.
+    pub fn next_attempt(&self) -> Option<Duration> {
+        self.next_attempt
+            .map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// The phase that the sources' states and the policy's claim add up to, and
+    /// since when it is so.
+    pub fn phase(
+        &mut self,
+        sources: impl Iterator<Item = (SourceState, bool)>,
+    ) -> (Phase, jiff::Timestamp) {
+        let phase = self.judge(sources);
+        if phase != self.shown.0 {
+            self.shown = (phase, jiff::Timestamp::now());
+        }
+        if phase == Phase::Live {
+            self.error = None;
+        }
+        self.shown
+    }
+
+    fn judge(&self, sources: impl Iterator<Item = (SourceState, bool)>) -> Phase {
+        if self.stopping {
+            return Phase::Stopping;
+        }
+        let mut dialing = false;
+        let mut stalled = false;
+        for (state, on_air) in sources {
+            match state {
+                SourceState::Flowing if on_air => return Phase::Live,
+                SourceState::Stalled => stalled = true,
+                SourceState::Flowing | SourceState::Dialing => dialing = true,
+                SourceState::Ended => {}
+            }
+        }
+        match () {
+            () if stalled => Phase::Stalled,
+            () if dialing => Phase::Dialing,
+            () if self.failed => Phase::Failed,
+            () if self.claim == Claim::BackingOff => Phase::BackingOff,
+            () => Phase::Waiting,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restreamer::host::Class;
+
+    #[test]
+    fn what_is_measured_beats_what_is_claimed() {
+        let mut board = Board::new();
+        board.claim(Claim::BackingOff, Some(Duration::from_secs(5)));
+        let phase =
+            |board: &mut Board, list: &[(SourceState, bool)]| board.phase(list.iter().copied()).0;
+        assert_eq!(phase(&mut board, &[]), Phase::BackingOff);
+        assert_eq!(
+            phase(&mut board, &[(SourceState::Dialing, false)]),
+            Phase::Dialing
+        );
+        assert_eq!(
+            phase(&mut board, &[(SourceState::Flowing, false)]),
+            Phase::Dialing,
+            "not on air yet"
+        );
+        assert_eq!(
+            phase(&mut board, &[(SourceState::Stalled, true)]),
+            Phase::Stalled
+        );
+        assert_eq!(
+            phase(
+                &mut board,
+                &[(SourceState::Dialing, false), (SourceState::Flowing, true)]
+            ),
+            Phase::Live
+        );
+    }
+
+    #[test]
+    fn history_is_bounded_and_the_error_goes_when_media_comes() {
+        let mut board = Board::new();
+        for n in 0..100 {
+            board.incident(&Failure::new(Class::Refused, n));
+        }
+        assert_eq!(board.history.len(), HISTORY);
+        assert_eq!(board.error.as_deref(), Some("refused: 99"));
+        board.phase([(SourceState::Flowing, true)].into_iter());
+        assert_eq!(board.error, None);
+    }
+}

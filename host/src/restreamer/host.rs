@@ -1,0 +1,164 @@
+//! What a policy may ask of the host.
+//!
+//! The seam between plugins and the rest: `plugin` calls this trait for a guest's
+//! imports, `restreamer` implements it with real sources, and tests with scripts
+//! and a virtual clock. Nothing here knows wasm, sockets or tasks.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+pub use crate::rtmp::dial::{Class, Failure, Options as DialOptions};
+pub use crate::stream::{AudioFacts, Stall, VideoFacts};
+
+/// Names a source within its restreamer.
+pub type SourceId = u32;
+
+/// Properties in order, as text.
+pub type Properties = Vec<(String, String)>;
+
+/// Why a wait ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// The timeout passed.
+    Timer,
+    /// A source's facts changed in kind, or a second of media has passed.
+    Facts(SourceId),
+    /// A source is over.
+    SourceEnded(SourceId, Failure),
+    /// A host that failed before answers again.
+    Reachable,
+    /// The provision was updated.
+    Reconfigured(Properties),
+    /// Return `stopped` soon.
+    Stop,
+    /// Return `handed-over` soon.
+    Upgrade,
+}
+
+/// Where a source stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceState {
+    /// Not a frame yet.
+    Dialing,
+    /// Media comes.
+    Flowing,
+    /// Media came and stopped.
+    Stalled,
+    /// Over.
+    Ended,
+}
+
+/// What the host knows of a source.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Where it stands.
+    pub state: SourceState,
+    /// It was attached and no other was since.
+    pub attached: bool,
+    /// The stream plays it.
+    pub on_air: bool,
+    /// Video, and the age of its last frame.
+    pub video: Option<(VideoFacts, Duration)>,
+    /// Audio, and the age of its last frame.
+    pub audio: Option<(AudioFacts, Duration)>,
+    /// Distance of the last two keyframes.
+    pub gop: Option<Duration>,
+    /// Media bytes.
+    pub bytes: u64,
+    /// How long media has flowed without a stall.
+    pub flowing: Duration,
+    /// How media has stopped.
+    pub stall: Option<Stall>,
+}
+
+/// How to open a source.
+#[derive(Clone, Debug)]
+pub struct ConnectOptions {
+    /// From dialing to the first frame.
+    pub timeout: Duration,
+    /// When silence is a stall; `None` never.
+    pub stall: Option<Duration>,
+    /// What the protocol wants.
+    pub dial: DialOptions,
+}
+
+/// What a policy claims about a time without media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// Nothing to do.
+    Waiting,
+    /// Sleeping before the next attempt.
+    BackingOff,
+}
+
+/// A guest's log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the usual levels")]
+pub enum Level {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// A future that a guest's blocking-looking import waits on.
+pub type WaitFuture<'a> = Pin<Box<dyn Future<Output = Wake> + Send + 'a>>;
+
+/// The host of one run of a policy. See the WIT contract for the meaning of each call.
+pub trait Host: Send + 'static {
+    /// Begins to pull.
+    fn connect(&mut self, url: &str, options: ConnectOptions) -> Result<SourceId, Failure>;
+    /// The URL a source was opened with.
+    fn url(&mut self, id: SourceId) -> String;
+    /// What is known of a source.
+    fn facts(&mut self, id: SourceId) -> Facts;
+    /// The source goes on air at its next keyframe.
+    fn attach(&mut self, id: SourceId) -> Result<(), Failure>;
+    /// Closes a source.
+    fn close(&mut self, id: SourceId);
+    /// The only place where a policy waits. Cancel safe.
+    fn wait(&mut self, timeout: Option<Duration>) -> WaitFuture<'_>;
+    /// One line of log.
+    fn log(&mut self, level: Level, message: &str);
+    /// A clock that never goes back, milliseconds.
+    fn now_ms(&mut self) -> u64;
+    /// Randomness.
+    fn random(&mut self) -> u32;
+    /// What the status says while no media flows.
+    fn set_status(&mut self, claim: Claim, text: &str, next_attempt: Option<Duration>);
+    /// Bytes for the next instance, should this one trap.
+    fn checkpoint(&mut self, state: Vec<u8>);
+}
+
+/// What a policy is to carry out.
+#[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the fields are the WIT record's")]
+pub struct Job {
+    pub provision_guid: String,
+    pub stream_guid: String,
+    pub kind: String,
+    pub properties: Properties,
+}
+
+/// What a former instance left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handover {
+    /// Sources still open.
+    pub sources: Vec<SourceId>,
+    /// Its own bytes.
+    pub state: Vec<u8>,
+}
+
+/// How a run ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done for good.
+    Finished,
+    /// As wanted.
+    Stopped,
+    /// It will not try again.
+    GaveUp(String),
+    /// As wanted, with all it has.
+    HandedOver(Handover),
+}

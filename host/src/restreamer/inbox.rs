@@ -1,0 +1,164 @@
+//! Where everything a policy waits for arrives.
+//!
+//! Wakes are folded by kind, so the inbox is bounded by the number of sources and
+//! nothing is ever lost. A stop stays: every later wait returns it again.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::host::{Failure, Properties, SourceId, Wake};
+
+#[derive(Debug, Default)]
+struct Pending {
+    stop: bool,
+    upgrade: bool,
+    reconfigured: Option<Properties>,
+    ended: VecDeque<(SourceId, Failure)>,
+    facts: VecDeque<SourceId>,
+    reachable: bool,
+}
+
+/// The inbox of one restreamer.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    pending: Mutex<Pending>,
+    notify: Notify,
+    stopped: CancellationToken,
+}
+
+impl Inbox {
+    /// The restreamer is to stop.
+    pub fn stop(&self) {
+        self.put(|pending| pending.stop = true);
+        self.stopped.cancel();
+    }
+
+    /// Whether a stop was wanted.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.is_cancelled()
+    }
+
+    /// Resolves when a stop is wanted. Cancel safe.
+    pub async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+
+    /// A newer build waits.
+    pub fn upgrade(&self) {
+        self.put(|pending| pending.upgrade = true);
+    }
+
+    /// The provision has other properties now.
+    pub fn reconfigure(&self, properties: Properties) {
+        self.put(|pending| pending.reconfigured = Some(properties));
+    }
+
+    /// A host answers again.
+    pub fn reachable(&self) {
+        self.put(|pending| pending.reachable = true);
+    }
+
+    /// A source has news.
+    pub fn facts(&self, id: SourceId) {
+        self.put(|pending| {
+            if !pending.facts.contains(&id) {
+                pending.facts.push_back(id);
+            }
+        });
+    }
+
+    /// A source is over.
+    pub fn ended(&self, id: SourceId, failure: Failure) {
+        self.put(|pending| {
+            pending.facts.retain(|known| *known != id);
+            pending.ended.push_back((id, failure));
+        });
+    }
+
+    /// A source was closed by the policy: it wants to hear no more of it.
+    pub fn forget(&self, id: SourceId) {
+        let mut pending = self.pending.lock();
+        pending.facts.retain(|known| *known != id);
+        pending.ended.retain(|(known, _)| *known != id);
+    }
+
+    /// A run begins: what was meant for the former one only is dropped.
+    pub fn begin_run(&self) {
+        let mut pending = self.pending.lock();
+        pending.upgrade = false;
+    }
+
+    /// The next wake. Cancel safe.
+    pub async fn next(&self) -> Wake {
+        loop {
+            let notified = self.notify.notified();
+            if let Some(wake) = self.take() {
+                return wake;
+            }
+            notified.await;
+        }
+    }
+
+    fn take(&self) -> Option<Wake> {
+        let mut pending = self.pending.lock();
+        if pending.stop {
+            return Some(Wake::Stop);
+        }
+        if std::mem::take(&mut pending.upgrade) {
+            return Some(Wake::Upgrade);
+        }
+        if let Some(properties) = pending.reconfigured.take() {
+            return Some(Wake::Reconfigured(properties));
+        }
+        if let Some((id, failure)) = pending.ended.pop_front() {
+            return Some(Wake::SourceEnded(id, failure));
+        }
+        if let Some(id) = pending.facts.pop_front() {
+            return Some(Wake::Facts(id));
+        }
+        std::mem::take(&mut pending.reachable).then_some(Wake::Reachable)
+    }
+
+    fn put(&self, change: impl FnOnce(&mut Pending)) {
+        change(&mut self.pending.lock());
+        self.notify.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::restreamer::host::Class;
+
+    #[tokio::test]
+    async fn wakes_are_folded_ordered_and_never_lost() {
+        let inbox = Inbox::default();
+        for _ in 0..1000 {
+            inbox.facts(1);
+            inbox.facts(2);
+        }
+        inbox.ended(1, Failure::new(Class::Closed, "gone"));
+        inbox.reconfigure(vec![]);
+        let mut wakes = Vec::new();
+        for _ in 0..3 {
+            wakes.push(inbox.next().await);
+        }
+        let ended = Wake::SourceEnded(1, Failure::new(Class::Closed, "gone"));
+        assert_eq!(wakes, [Wake::Reconfigured(vec![]), ended, Wake::Facts(2)]);
+        assert!(inbox.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stop_stays() {
+        let inbox = Inbox::default();
+        inbox.stop();
+        inbox.facts(1);
+        assert_eq!(
+            (inbox.next().await, inbox.next().await),
+            (Wake::Stop, Wake::Stop)
+        );
+    }
+}

@@ -1,0 +1,352 @@
+//! The host of a real restreamer: sources, clock, log and status behind the
+//! policy's calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use restreamd_rtmp::url::RtmpUrl;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use super::board::{Board, Phase};
+use super::host::{
+    Claim, Class, ConnectOptions, Facts, Failure, Host, Level, Properties, SourceId, WaitFuture,
+    Wake,
+};
+use super::inbox::Inbox;
+use super::source::Source;
+use crate::rtmp::policy::Policy;
+use crate::stream::Stream;
+
+/// A message longer than this is cut.
+const LOG_BYTES: usize = 1024;
+/// The longest first-media timeout a guest can ask for.
+const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+/// And the shortest stall.
+const MIN_STALL: Duration = Duration::from_millis(500);
+
+/// What outlives a run: the sources, the inbox and the board of one restreamer.
+#[derive(Debug)]
+pub struct Shared {
+    /// The stream it feeds.
+    pub stream: Arc<Stream>,
+    /// Where it may dial.
+    pub policy: Arc<Policy>,
+    /// What it waits on.
+    pub inbox: Arc<Inbox>,
+    /// What the status says.
+    pub board: Mutex<Board>,
+    sources: Mutex<Sources>,
+    checkpoint: Mutex<Vec<u8>>,
+    properties: Mutex<Properties>,
+    max_sources: usize,
+}
+
+#[derive(Debug, Default)]
+struct Sources {
+    open: Vec<Source>,
+    next: SourceId,
+    closed: bool,
+}
+
+impl Shared {
+    /// A restreamer of a stream, with nothing open.
+    pub fn new(
+        stream: Arc<Stream>,
+        policy: Arc<Policy>,
+        properties: Properties,
+        max_sources: usize,
+    ) -> Self {
+        Self {
+            properties: Mutex::new(properties),
+            stream,
+            policy,
+            inbox: Arc::default(),
+            board: Mutex::new(Board::new()),
+            sources: Mutex::default(),
+            checkpoint: Mutex::default(),
+            max_sources,
+        }
+    }
+
+    /// Closes all sources; none is opened any more.
+    pub fn close(&self) {
+        let mut sources = self.sources.lock();
+        sources.closed = true;
+        sources.open.clear();
+    }
+
+    /// The sources still open, the attached one first.
+    pub fn open_sources(&self) -> Vec<SourceId> {
+        let mut ids: Vec<(bool, SourceId)> = self
+            .sources
+            .lock()
+            .open
+            .iter()
+            .map(|s| (!s.is_attached(), s.id()))
+            .collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Closes what a run did not hand over.
+    pub fn keep_only(&self, keep: &[SourceId]) {
+        self.sources
+            .lock()
+            .open
+            .retain(|source| keep.contains(&source.id()));
+    }
+
+    /// The properties the next run begins with.
+    pub fn properties(&self) -> Properties {
+        self.properties.lock().clone()
+    }
+
+    /// The provision was updated: the guest hears of it, and so does every later run.
+    pub fn reconfigure(&self, properties: Properties) {
+        self.properties.lock().clone_from(&properties);
+        self.inbox.reconfigure(properties);
+    }
+
+    /// The last checkpoint.
+    pub fn last_checkpoint(&self) -> Vec<u8> {
+        self.checkpoint.lock().clone()
+    }
+
+    /// The phase, and since when.
+    pub fn phase(&self) -> (Phase, jiff::Timestamp) {
+        let states: Vec<_> = self
+            .sources
+            .lock()
+            .open
+            .iter()
+            .map(|s| s.facts())
+            .map(|f| (f.state, f.on_air))
+            .collect();
+        self.board.lock().phase(states.into_iter())
+    }
+
+    fn with<T>(&self, id: SourceId, act: impl FnOnce(&mut Source) -> T) -> Option<T> {
+        self.sources
+            .lock()
+            .open
+            .iter_mut()
+            .find(|source| source.id() == id)
+            .map(act)
+    }
+}
+
+/// The host of one run.
+#[derive(Debug)]
+pub struct Session {
+    shared: Arc<Shared>,
+    born: Instant,
+    log_budget: LogBudget,
+}
+
+impl Session {
+    /// A run begins.
+    pub fn new(shared: Arc<Shared>, log_lines_per_second: u32) -> Self {
+        Self {
+            shared,
+            born: Instant::now(),
+            log_budget: LogBudget::new(log_lines_per_second),
+        }
+    }
+}
+
+impl Host for Session {
+    fn connect(&mut self, url: &str, mut options: ConnectOptions) -> Result<SourceId, Failure> {
+        let url =
+            RtmpUrl::parse(url).map_err(|e| Failure::new(Class::Other, format!("bad URL: {e}")));
+        let url = url.inspect_err(|failure| self.shared.board.lock().incident(failure))?;
+        options.timeout = options.timeout.min(MAX_TIMEOUT);
+        options.stall = options.stall.map(|stall| stall.max(MIN_STALL));
+        let mut sources = self.shared.sources.lock();
+        if sources.closed {
+            return Err(Failure::new(Class::Cancelled, "the restreamer stops"));
+        }
+        if sources.open.len() >= self.shared.max_sources {
+            return Err(Failure::new(
+                Class::Other,
+                format!("at most {} sources at a time", self.shared.max_sources),
+            ));
+        }
+        sources.next += 1;
+        let id = sources.next;
+        self.shared.board.lock().dialing(url.masked());
+        let (stream, policy, inbox) =
+            (&self.shared.stream, &self.shared.policy, &self.shared.inbox);
+        sources.open.push(Source::open(
+            id,
+            url,
+            options,
+            stream.clone(),
+            policy.clone(),
+            inbox.clone(),
+        ));
+        Ok(id)
+    }
+
+    fn url(&mut self, id: SourceId) -> String {
+        self.shared
+            .with(id, |source| source.url().full())
+            .unwrap_or_default()
+    }
+
+    fn facts(&mut self, id: SourceId) -> Facts {
+        self.shared
+            .with(id, |source| source.facts())
+            .unwrap_or_else(over)
+    }
+
+    fn attach(&mut self, id: SourceId) -> Result<(), Failure> {
+        let mut sources = self.shared.sources.lock();
+        let Some(at) = sources.open.iter().position(|source| source.id() == id) else {
+            return Err(Failure::new(Class::Closed, "the source is closed"));
+        };
+        sources.open.iter_mut().for_each(Source::unmark);
+        sources.open[at].attach();
+        Ok(())
+    }
+
+    fn close(&mut self, id: SourceId) {
+        self.shared
+            .sources
+            .lock()
+            .open
+            .retain(|source| source.id() != id);
+        self.shared.inbox.forget(id);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> WaitFuture<'_> {
+        Box::pin(async move {
+            let next = self.shared.inbox.next();
+            let wake = match timeout {
+                Some(timeout) => tokio::time::timeout(timeout, next)
+                    .await
+                    .unwrap_or(Wake::Timer),
+                None => next.await,
+            };
+            if let Wake::SourceEnded(_, failure) = &wake {
+                self.shared.board.lock().incident(failure);
+            }
+            if let Wake::Facts(id) = &wake
+                && let Some(stall) = self
+                    .shared
+                    .with(*id, |source| source.facts().stall)
+                    .flatten()
+            {
+                self.shared
+                    .board
+                    .lock()
+                    .incident(&Failure::new(Class::Stalled, stall.as_str()));
+            }
+            wake
+        })
+    }
+
+    fn log(&mut self, level: Level, message: &str) {
+        if !self.log_budget.take() {
+            return;
+        }
+        let message = cut(message);
+        match level {
+            Level::Debug => debug!(target: "restreamd::guest", "{message}"),
+            Level::Info => info!(target: "restreamd::guest", "{message}"),
+            Level::Warn => warn!(target: "restreamd::guest", "{message}"),
+            Level::Error => error!(target: "restreamd::guest", "{message}"),
+        }
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        self.born.elapsed().as_millis() as u64
+    }
+
+    fn random(&mut self) -> u32 {
+        rand::random()
+    }
+
+    fn set_status(&mut self, claim: Claim, text: &str, next_attempt: Option<Duration>) {
+        debug!(text = cut(text), ?next_attempt, "status");
+        self.shared.board.lock().claim(claim, next_attempt);
+        self.shared.phase();
+    }
+
+    fn checkpoint(&mut self, state: Vec<u8>) {
+        *self.shared.checkpoint.lock() = state;
+    }
+}
+
+/// The facts of a source that no longer exists.
+fn over() -> Facts {
+    Facts {
+        state: super::host::SourceState::Ended,
+        attached: false,
+        on_air: false,
+        video: None,
+        audio: None,
+        gop: None,
+        bytes: 0,
+        flowing: Duration::ZERO,
+        stall: None,
+    }
+}
+
+/// A guest's text, fit for one log line.
+fn cut(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LOG_BYTES)
+        .collect()
+}
+
+/// So many lines a second; the rest is counted.
+#[derive(Debug)]
+struct LogBudget {
+    per_second: u32,
+    second: Instant,
+    used: u32,
+    left_out: u64,
+}
+
+impl LogBudget {
+    fn new(per_second: u32) -> Self {
+        Self {
+            per_second,
+            second: Instant::now(),
+            used: 0,
+            left_out: 0,
+        }
+    }
+
+    fn take(&mut self) -> bool {
+        if self.second.elapsed() >= Duration::from_secs(1) {
+            if self.left_out > 0 {
+                info!(
+                    lines = self.left_out,
+                    "log lines of the plugin were left out"
+                );
+            }
+            (self.second, self.used, self.left_out) = (Instant::now(), 0, 0);
+        }
+        self.used += 1;
+        let within = self.used <= self.per_second;
+        self.left_out += u64::from(!within);
+        within
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_talkative_guest_gets_so_many_lines_a_second() {
+        let mut budget = LogBudget::new(10);
+        assert_eq!((0..1000).filter(|_| budget.take()).count(), 10);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((0..1000).filter(|_| budget.take()).count(), 10);
+    }
+}

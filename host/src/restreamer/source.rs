@@ -1,0 +1,263 @@
+//! A source: a connection to a remote whose media feeds the stream.
+//!
+//! Owned by the host and not by the guest, so it outlives a guest that traps or is
+//! swapped. One task reads it; it tells facts and its end through the inbox and
+//! decides nothing about either.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use restreamd_rtmp::session::Purpose;
+use restreamd_rtmp::url::RtmpUrl;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tracing::{Instrument, debug, info, info_span};
+
+use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState};
+use super::inbox::Inbox;
+use crate::rtmp::dial::Dialed;
+use crate::rtmp::policy::Policy;
+use crate::stream::progress::Progress;
+use crate::stream::timeline::Lane;
+use crate::stream::{Feed, FeedId, Stream, Unit};
+
+/// News of a healthy source comes so often.
+const FACTS_EVERY: Duration = Duration::from_secs(1);
+
+/// An open source. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Source {
+    id: SourceId,
+    url: RtmpUrl,
+    feed: FeedId,
+    stall: Option<Duration>,
+    progress: Arc<Mutex<Progress>>,
+    state: Arc<Mutex<State>>,
+    attached: bool,
+    stream: Arc<Stream>,
+    task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct State {
+    state: SourceState,
+    /// Since when media flows without a stall.
+    flowing: Option<Instant>,
+}
+
+impl Source {
+    /// Opens a source of a stream; it dials at once.
+    pub fn open(
+        id: SourceId,
+        url: RtmpUrl,
+        options: ConnectOptions,
+        stream: Arc<Stream>,
+        policy: Arc<Policy>,
+        inbox: Arc<Inbox>,
+    ) -> Self {
+        let feed = stream.feed(options.stall);
+        let state = Arc::new(Mutex::new(State {
+            state: SourceState::Dialing,
+            flowing: None,
+        }));
+        let span = info_span!("source", id, url = %url);
+        let (feed_id, progress, stall) = (feed.id(), feed.progress().clone(), options.stall);
+        let reader = Reader {
+            id,
+            feed,
+            state: state.clone(),
+            inbox,
+            stall,
+            on_air: false,
+            stream: stream.clone(),
+        };
+        let task =
+            tokio::spawn(reader.run(url.clone(), options, policy).instrument(span)).abort_handle();
+        Self {
+            id,
+            url,
+            feed: feed_id,
+            stall,
+            progress,
+            state,
+            attached: false,
+            stream,
+            task,
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> SourceId {
+        self.id
+    }
+
+    /// Where from, with secrets: for the guest that gave it.
+    pub fn url(&self) -> &RtmpUrl {
+        &self.url
+    }
+
+    /// Whether it is the one attached.
+    pub fn is_attached(&self) -> bool {
+        self.attached
+    }
+
+    /// It goes on air at its next keyframe.
+    pub fn attach(&mut self) {
+        self.attached = true;
+        self.stream.attach(self.feed);
+    }
+
+    /// Another one was attached.
+    pub fn unmark(&mut self) {
+        self.attached = false;
+    }
+
+    /// What is known of it.
+    pub fn facts(&self) -> Facts {
+        let now = Instant::now().into_std();
+        let on_air = self.stream.on_air() == Some(self.feed);
+        let (state, flowing) = {
+            let state = self.state.lock();
+            (
+                state.state,
+                state
+                    .flowing
+                    .map_or(Duration::ZERO, |since| since.elapsed()),
+            )
+        };
+        let progress = self.progress.lock();
+        let age = |lane| progress.age(lane, now).unwrap_or_default();
+        let stall = self.stall.and_then(|limit| progress.stall(now, limit));
+        let state = match (state, stall) {
+            (SourceState::Flowing, Some(_)) => SourceState::Stalled,
+            (state, _) => state,
+        };
+        Facts {
+            state,
+            attached: self.attached,
+            on_air,
+            video: progress.video().map(|facts| (facts, age(Lane::Video))),
+            audio: progress.audio().map(|facts| (facts, age(Lane::Audio))),
+            gop: progress.gop(),
+            bytes: progress.bytes(),
+            flowing,
+            stall: stall.filter(|_| state != SourceState::Ended),
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.stream.detach(self.feed);
+    }
+}
+
+/// The task that reads a source.
+struct Reader {
+    id: SourceId,
+    feed: Feed,
+    state: Arc<Mutex<State>>,
+    inbox: Arc<Inbox>,
+    stall: Option<Duration>,
+    on_air: bool,
+    stream: Arc<Stream>,
+}
+
+impl Reader {
+    async fn run(mut self, url: RtmpUrl, options: ConnectOptions, policy: Arc<Policy>) {
+        let failure = self.pull(&url, &options, &policy).await;
+        info!(class = failure.class.as_str(), reason = %failure, bytes = self.feed.progress().lock().bytes(), "source ended");
+        self.state.lock().state = SourceState::Ended;
+        let (inbox, id) = (self.inbox.clone(), self.id);
+        drop(self);
+        inbox.ended(id, failure);
+    }
+
+    /// Reads until there is a reason to stop.
+    async fn pull(
+        &mut self,
+        url: &RtmpUrl,
+        options: &ConnectOptions,
+        policy: &Arc<Policy>,
+    ) -> Failure {
+        let first_media = Instant::now() + options.timeout;
+        let opened = Dialed::open(url, Purpose::Play, &options.dial, policy);
+        let mut dialed = match tokio::time::timeout_at(first_media, opened).await {
+            Ok(Ok(dialed)) => dialed,
+            Ok(Err(failure)) => return failure,
+            Err(_) => {
+                return Failure::new(Class::Timeout, "the peer did not grant the stream in time");
+            }
+        };
+        debug!("granted");
+        let mut news = Instant::now() + FACTS_EVERY;
+        loop {
+            let flowing = self.state.lock().flowing.is_some();
+            let check = if flowing {
+                self.next_check(news)
+            } else {
+                first_media
+            };
+            tokio::select! {
+                media = dialed.next() => match media {
+                    Ok(media) => if let Some(unit) = Unit::classify(media) { self.take(&unit) },
+                    Err(failure) => return failure,
+                },
+                () = tokio::time::sleep_until(check) => {
+                    if !flowing {
+                        return Failure::new(Class::Timeout, "the peer granted the stream but sent no media");
+                    }
+                    self.judge();
+                    news = Instant::now() + FACTS_EVERY;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, unit: &Unit) {
+        self.feed.push(unit);
+        if !unit.is_frame() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let begins = state.state != SourceState::Flowing;
+        if begins {
+            state.state = SourceState::Flowing;
+            state.flowing = Some(Instant::now());
+        }
+        drop(state);
+        let went_on_air = !self.on_air && self.stream.on_air() == Some(self.feed.id());
+        self.on_air |= went_on_air;
+        if begins || went_on_air {
+            self.inbox.facts(self.id);
+        }
+    }
+
+    /// The next second, or the moment a stall would show if nothing came from now on.
+    fn next_check(&self, news: Instant) -> Instant {
+        let due = self
+            .stall
+            .and_then(|limit| self.feed.progress().lock().stall_due(limit));
+        let due =
+            due.map(|due| Instant::from_std(due).max(Instant::now() + Duration::from_millis(10)));
+        due.map_or(news, |due| due.min(news))
+    }
+
+    /// Looks at the clock: a stall changes the state, a second brings news.
+    fn judge(&mut self) {
+        let stall = self.stall.and_then(|limit| {
+            self.feed
+                .progress()
+                .lock()
+                .stall(std::time::Instant::now(), limit)
+        });
+        if stall.is_some() {
+            let mut state = self.state.lock();
+            state.state = SourceState::Stalled;
+            state.flowing = Some(Instant::now());
+        }
+        self.inbox.facts(self.id);
+    }
+}

@@ -1,0 +1,178 @@
+//! The life of one restreamer: runs its policy, and again after a trap or a
+//! hand-over, with the sources that stayed open in between.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::Assigned;
+use super::host::{Handover, Job, Outcome, Wake};
+use super::session::{Session, Shared};
+use crate::plugin::{Crash, Plugins};
+
+/// How long a guest may take to return after a stop.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+/// So many traps within [`TRAP_WINDOW`] fail the restreamer.
+const TRAPS: usize = 5;
+/// See [`TRAPS`].
+const TRAP_WINDOW: Duration = Duration::from_secs(60);
+/// A new instance after a trap starts within these bounds.
+const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What the task of a restreamer holds.
+pub(super) struct Task {
+    pub(super) assigned: Assigned,
+    pub(super) shared: Arc<Shared>,
+    pub(super) plugins: Plugins,
+    pub(super) version: Arc<Mutex<Option<String>>>,
+    pub(super) log_lines: u32,
+}
+
+/// What follows a run.
+enum Next {
+    Run(Handover),
+    /// Nothing runs until something changes.
+    Rest,
+    End,
+}
+
+impl Task {
+    /// Runs until stopped.
+    pub(super) async fn run(self) {
+        let mut former = None;
+        let mut traps = VecDeque::new();
+        loop {
+            let next = match self.run_once(former.take()).await {
+                Some(Ok(outcome)) => self.after(outcome),
+                Some(Err(crash)) => self.after_crash(crash, &mut traps).await,
+                None => {
+                    warn!("the plugin did not stop in time and was dropped");
+                    Next::End
+                }
+            };
+            former = match next {
+                Next::Run(handover) => Some(handover),
+                Next::Rest => match self.rest().await {
+                    Some(handover) => Some(handover),
+                    None => break,
+                },
+                Next::End => break,
+            };
+        }
+        let attempts = self.shared.board.lock().attempts;
+        info!(
+            attempts,
+            bytes = self.shared.stream.snapshot().bytes_in,
+            "restreamer stopped"
+        );
+    }
+
+    /// One run on the newest build; `None` when it had to be dropped after a stop.
+    async fn run_once(&self, former: Option<Handover>) -> Option<Result<Outcome, Crash>> {
+        let Some(build) = self.plugins.build(&self.assigned.kind) else {
+            let text = format!(
+                "the type {} is not installed on this node",
+                self.assigned.kind
+            );
+            return Some(Ok(Outcome::GaveUp(text)));
+        };
+        *self.version.lock() = Some(build.version().to_owned());
+        self.shared.inbox.begin_run();
+        let job = Job {
+            provision_guid: self.assigned.provision.to_string(),
+            stream_guid: self.assigned.stream.to_string(),
+            kind: self.assigned.kind.to_string(),
+            properties: self.shared.properties(),
+        };
+        let host = Box::new(Session::new(self.shared.clone(), self.log_lines));
+        let run = build.run(&job, former.as_ref(), host);
+        tokio::select! {
+            ended = run => Some(ended),
+            () = self.overdue() => None,
+        }
+    }
+
+    /// Resolves when a stop was wanted and the grace is over.
+    async fn overdue(&self) {
+        self.shared.inbox.stopped().await;
+        tokio::time::sleep(STOP_GRACE).await;
+    }
+
+    fn after(&self, outcome: Outcome) -> Next {
+        match outcome {
+            _ if self.shared.inbox.is_stopped() => Next::End,
+            Outcome::HandedOver(handover) => {
+                info!(
+                    sources = handover.sources.len(),
+                    "handed over to the newest build"
+                );
+                self.shared.keep_only(&handover.sources);
+                Next::Run(handover)
+            }
+            Outcome::GaveUp(text) => {
+                info!(reason = text, "the policy gave up");
+                self.shared.keep_only(&[]);
+                self.shared.board.lock().fail("gave-up", &text);
+                Next::Rest
+            }
+            Outcome::Finished | Outcome::Stopped => {
+                self.shared.keep_only(&[]);
+                self.shared
+                    .board
+                    .lock()
+                    .fail("finished", "the policy finished");
+                Next::Rest
+            }
+        }
+    }
+
+    async fn after_crash(&self, crash: Crash, traps: &mut VecDeque<Instant>) -> Next {
+        if self.shared.inbox.is_stopped() {
+            return Next::End;
+        }
+        let now = Instant::now();
+        traps.retain(|at| now.duration_since(*at) < TRAP_WINDOW);
+        traps.push_back(now);
+        self.plugins.crashed(&self.assigned.kind, &crash);
+        warn!(kind = crash.kind(), reason = %crash, traps = traps.len(), "the plugin crashed");
+        if traps.len() >= TRAPS {
+            self.shared.keep_only(&[]);
+            self.shared
+                .board
+                .lock()
+                .fail("plugin-crashed", &crash.to_string());
+            traps.clear();
+            return Next::Rest;
+        }
+        let top = RESTART
+            .0
+            .saturating_mul(4u32.saturating_pow(traps.len() as u32))
+            .min(RESTART.1);
+        let pause = RESTART.0 + (top - RESTART.0).mul_f64(rand::random());
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Next::Run(Handover {
+                sources: self.shared.open_sources(),
+                state: self.shared.last_checkpoint(),
+            }),
+            () = self.shared.inbox.stopped() => Next::End,
+        }
+    }
+
+    /// Failed or finished: waits for a change of the provision or of the plugin.
+    async fn rest(&self) -> Option<Handover> {
+        loop {
+            match self.shared.inbox.next().await {
+                Wake::Stop => return None,
+                Wake::Reconfigured(_) | Wake::Upgrade => {
+                    self.shared.board.lock().revive();
+                    return Some(Handover::default());
+                }
+                Wake::Timer | Wake::Facts(_) | Wake::SourceEnded(..) | Wake::Reachable => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! A publisher's side of a connection.
+
+use std::sync::Arc;
+
+use restreamd_rtmp::session::Media;
+
+use crate::id::StreamGuid;
+use crate::stream::{Feed, NameTaken, Stream, Streams, Unit};
+
+/// A stream that a connection publishes. Dropping it ends the stream.
+#[derive(Debug)]
+pub struct Publication {
+    streams: Streams,
+    stream: Arc<Stream>,
+    feed: Feed,
+}
+
+impl Publication {
+    /// Begins to publish under a name, if it is free.
+    pub fn begin(streams: &Streams, guid: &StreamGuid) -> Result<Self, NameTaken> {
+        let stream = streams.publish(guid)?;
+        let stall = std::time::Duration::from_millis(streams.config().stall_millis);
+        let feed = stream.feed(Some(stall));
+        feed.attach();
+        Ok(Self {
+            streams: streams.clone(),
+            stream,
+            feed,
+        })
+    }
+
+    /// One media message.
+    pub fn push(&mut self, media: Media) {
+        if let Some(unit) = Unit::classify(media) {
+            self.feed.push(&unit);
+        }
+    }
+
+    /// The stream.
+    pub fn guid(&self) -> &StreamGuid {
+        self.stream.guid()
+    }
+}
+
+impl Drop for Publication {
+    fn drop(&mut self) {
+        self.streams.end(&self.stream);
+    }
+}

@@ -1,0 +1,302 @@
+//! The store: the few facts that must outlive a process or be agreed on by many.
+//!
+//! Keys, bytes and revisions only; it knows nothing of provisions or nodes. Every
+//! transaction that changes something has one revision, one higher than the one before.
+//! What a read, a listing or a watch shows is durable, and a transaction is seen whole
+//! or not at all. Back ends differ only in where the facts lie; one conformance suite
+//! holds them to the same behaviour.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use serde::{Deserialize, Serialize};
+
+pub mod embedded;
+pub mod memory;
+
+mod engine;
+mod feed;
+mod history;
+mod journal;
+mod leases;
+mod ledger;
+mod txn;
+mod writer;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod cut;
+#[cfg(test)]
+mod tests;
+
+pub use embedded::{Embedded, OpenError};
+pub use memory::Memory;
+pub use txn::{Bound, Precondition, Txn, Write};
+
+/// The store's counter of changes: 0 when empty, one more for each transaction that
+/// changed something. Never goes back, also not over a restart.
+pub type Revision = u64;
+
+/// Writes, and separately preconditions, in one transaction. etcd's default limit, kept
+/// on every store so that what works alone works in a cluster.
+pub const MAX_OPS: usize = 128;
+/// Bytes of one key.
+pub const MAX_KEY: usize = 1024;
+/// Bytes of one value.
+pub const MAX_VALUE: usize = 1024 * 1024;
+/// Bytes of all keys and values of one transaction; stays under etcd's request limit of
+/// 1.5 MiB with room for its framing.
+pub const MAX_TXN: usize = 1280 * 1024;
+/// Entries in one page of a listing.
+pub const MAX_PAGE: usize = 1000;
+/// The longest a lease may ask for; more is cut to it.
+pub const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// A key with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key, 1 to [`MAX_KEY`] bytes.
+    pub key: String,
+    /// The value, up to [`MAX_VALUE`] bytes.
+    pub value: Bytes,
+    /// The revision of its last write.
+    pub revision: Revision,
+}
+
+/// Names a lease. Never used again by the same store, also not by a later process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LeaseId(u64);
+
+impl LeaseId {
+    /// From the number that [`LeaseId::raw`] gave.
+    pub fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The number, to be written down.
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// Which part of a listing is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Only keys that sort after this one; it need not exist.
+    pub after: Option<String>,
+    /// At most so many entries; cut to 1..=[`MAX_PAGE`].
+    pub limit: usize,
+}
+
+impl Page {
+    /// The first page, as long as allowed.
+    pub fn first() -> Self {
+        Self {
+            after: None,
+            limit: MAX_PAGE,
+        }
+    }
+
+    /// The page that begins after `key`, as long as allowed.
+    pub fn after(key: impl Into<String>) -> Self {
+        Self {
+            after: Some(key.into()),
+            limit: MAX_PAGE,
+        }
+    }
+
+    /// The same with another limit.
+    #[must_use]
+    pub fn limit(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+}
+
+/// A page of entries in the order of their keys' bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// The store's revision when the page was read. Pages of one listing may be read at
+    /// different ones: watch from the first page's to miss nothing.
+    pub revision: Revision,
+    /// Whether keys with the prefix follow after the last entry.
+    pub more: bool,
+}
+
+/// One key's change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The key has this value now.
+    Put(Entry),
+    /// The key is gone: deleted, or its lease ended.
+    Delete {
+        /// The key.
+        key: String,
+        /// The revision of the transaction that deleted it.
+        revision: Revision,
+    },
+}
+
+impl Event {
+    /// The key that changed.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Delete { key, .. } => key,
+        }
+    }
+}
+
+/// What one transaction did to the keys that a watch follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Everything up to this revision has been told by this batch and those before it.
+    pub revision: Revision,
+    /// The changes in the transaction's order. Empty in a batch that tells progress only:
+    /// transactions went by that did not touch the prefix.
+    pub events: Vec<Event>,
+}
+
+/// Follows the changes of a prefix. Holds no queue of its own: one that falls behind the
+/// store's bounded history gets [`Error::Compacted`], and its owner lists anew.
+pub struct Watch {
+    batches: BoxStream<'static, Result<Batch, Error>>,
+    revision: Revision,
+}
+
+impl Watch {
+    /// Over a back end's batches; `from` is the revision the watch began at.
+    pub(crate) fn new(
+        from: Revision,
+        batches: impl Stream<Item = Result<Batch, Error>> + Send + 'static,
+    ) -> Self {
+        Self {
+            batches: batches.boxed(),
+            revision: from,
+        }
+    }
+
+    /// Waits for the next batch. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when it fell too far behind, [`Error::Closed`] when the store
+    /// is gone; both are final.
+    pub async fn next(&mut self) -> Result<Batch, Error> {
+        let batch = self.batches.next().await.unwrap_or(Err(Error::Closed))?;
+        self.revision = batch.revision;
+        Ok(batch)
+    }
+
+    /// Up to where this watch has told everything; a new watch from here misses nothing.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a store did not do what was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A precondition did not hold; nothing was written. Read again before trying again.
+    #[error("precondition failed: {precondition}")]
+    Failed {
+        /// The first that did not hold.
+        precondition: Precondition,
+    },
+    /// The request is over a bound; it never fits.
+    #[error("too large: {0}")]
+    TooLarge(Bound),
+    /// The key is empty, or written twice in one transaction.
+    #[error("key {key:?} is {why}")]
+    BadKey {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The history a watch asked for is no longer kept: list anew.
+    #[error("history before revision {oldest} is gone")]
+    Compacted {
+        /// The lowest revision a watch can begin from now.
+        oldest: Revision,
+    },
+    /// The store could not be reached or written. A transaction answered so may have been
+    /// done all the same, whole; a later read tells, of an embedded store one after the
+    /// next open.
+    #[error("store unavailable")]
+    Unavailable(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// What is stored cannot be read.
+    #[error("store corrupt: {0}")]
+    Corrupt(String),
+    /// The lease has ended or never was.
+    #[error("no such lease")]
+    NoSuchLease,
+    /// The store has been closed.
+    #[error("store closed")]
+    Closed,
+}
+
+impl Error {
+    /// Whether the same call may succeed later.
+    pub fn retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// A place that keeps entries. Calls must be made within a tokio runtime.
+///
+/// Dropping a call's future does not undo it: what was sent may still be done, whole.
+pub trait Store: Send + Sync + 'static {
+    /// The entry at `key`.
+    fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Entry>, Error>>;
+
+    /// A page of the entries whose keys begin with `prefix`; the empty one means all.
+    fn list(&self, prefix: &str, page: Page) -> BoxFuture<'_, Result<Listing, Error>>;
+
+    /// Does all of the writes, if all of the preconditions hold; durable when it answers.
+    ///
+    /// Answers its revision. A transaction that changes nothing (no writes, or deletes of
+    /// absent keys only) takes none and answers the store's.
+    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>>;
+
+    /// Follows the keys that begin with `prefix`, beginning with changes after `from`.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when the changes after `from` are no longer kept. The history
+    /// is short and may not outlive the process.
+    fn watch(&self, prefix: &str, from: Revision) -> BoxFuture<'_, Result<Watch, Error>>;
+
+    /// A new lease that ends after `ttl` unless kept alive. Ask [`Store::keep_alive`] for
+    /// the time that was granted.
+    fn lease(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, Error>>;
+
+    /// Starts the lease's time anew; answers how long it lasts, counted from when this
+    /// call was made.
+    fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, Error>>;
+
+    /// Ends the lease and deletes its keys, in one transaction.
+    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// The store's revision.
+    fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>>;
+}

@@ -1,0 +1,407 @@
+//! What every back end must do, as one suite run against each.
+//!
+//! A behaviour takes an empty store and nothing else. Waits are for a condition with a
+//! deadline; lease times are real, because a back end may keep its own clock.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::{
+    Batch, Bound, Entry, Error, Event, MAX_KEY, MAX_OPS, MAX_PAGE, MAX_VALUE, Page, Precondition,
+    Revision, Store, Txn, Watch,
+};
+
+mod leases;
+mod watches;
+
+use leases::*;
+use watches::*;
+
+type Tested = Arc<dyn Store>;
+
+/// No condition here takes longer on a machine that works.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// Long enough not to end by itself in a test.
+const LONG: Duration = Duration::from_secs(600);
+
+/// One test per behaviour and back end.
+macro_rules! suite {
+    ($($behaviour:ident)*) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                super::$behaviour(std::sync::Arc::new(crate::store::Memory::new())).await;
+            })*
+        }
+        mod embedded {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let dir = tempfile::tempdir().unwrap();
+                let store = crate::store::Embedded::open(dir.path()).unwrap();
+                super::$behaviour(std::sync::Arc::new(store)).await;
+            })*
+        }
+    };
+}
+
+suite! {
+    empty_store_is_at_revision_zero
+    put_is_read_back_with_its_revision
+    each_changing_transaction_has_the_next_revision
+    transaction_that_changes_nothing_takes_no_revision
+    preconditions_hold_or_nothing_is_written
+    first_failed_precondition_is_named
+    writes_of_a_transaction_are_seen_together
+    one_of_many_concurrent_creators_wins
+    one_of_many_concurrent_updaters_wins
+    concurrent_transactions_each_have_their_own_revision
+    pages_cover_a_prefix_once
+    page_limit_is_bounded
+    prefix_ends_where_it_ends
+    bounds_are_held
+    key_is_written_once_in_a_transaction
+    watch_tells_batches_in_order
+    watch_begins_after_its_revision
+    watch_tells_progress_without_matches
+    watch_waits_for_what_comes
+    dropped_wait_loses_nothing
+    watch_of_forgotten_history_is_compacted
+    watch_ends_when_the_store_is_dropped
+    expired_lease_takes_its_keys
+    keep_alive_keeps_the_keys
+    revoked_lease_takes_its_keys_at_once
+    ended_lease_takes_nothing
+    key_leaves_its_lease_when_put_without
+}
+
+async fn done(store: &Tested, txn: Txn) -> Revision {
+    store.txn(txn).await.unwrap()
+}
+
+async fn put(store: &Tested, key: &str, value: &'static str) -> Revision {
+    done(store, Txn::new().put(key, value)).await
+}
+
+async fn value(store: &Tested, key: &str) -> Option<Bytes> {
+    store.get(key).await.unwrap().map(|entry| entry.value)
+}
+
+async fn keys(store: &Tested, prefix: &str) -> Vec<String> {
+    let listing = store.list(prefix, Page::first()).await.unwrap();
+    listing.entries.into_iter().map(|entry| entry.key).collect()
+}
+
+async fn next(watch: &mut Watch) -> Result<Batch, Error> {
+    timeout(DEADLINE, watch.next())
+        .await
+        .expect("a batch in time")
+}
+
+/// The next batch that is not progress only.
+async fn next_events(watch: &mut Watch) -> Batch {
+    loop {
+        let batch = next(watch).await.unwrap();
+        if !batch.events.is_empty() {
+            return batch;
+        }
+    }
+}
+
+fn event_keys(batch: &Batch) -> Vec<&str> {
+    batch.events.iter().map(Event::key).collect()
+}
+
+fn failed(result: Result<Revision, Error>) -> Precondition {
+    match result {
+        Err(Error::Failed { precondition }) => precondition,
+        other => panic!("{other:?} is no failed precondition"),
+    }
+}
+
+fn too_large(result: Result<Revision, Error>) -> Bound {
+    match result {
+        Err(Error::TooLarge(bound)) => bound,
+        other => panic!("{other:?} is not too large"),
+    }
+}
+
+async fn empty_store_is_at_revision_zero(store: Tested) {
+    assert_eq!(store.revision().await.unwrap(), 0);
+    assert_eq!(store.get("a").await.unwrap(), None);
+    let listing = store.list("", Page::first()).await.unwrap();
+    assert!(listing.entries.is_empty() && !listing.more && listing.revision == 0);
+}
+
+async fn put_is_read_back_with_its_revision(store: Tested) {
+    put(&store, "other", "x").await;
+    let revision = put(&store, "a", "1").await;
+    put(&store, "other", "y").await;
+    let entry = Entry {
+        key: "a".to_owned(),
+        value: Bytes::from("1"),
+        revision,
+    };
+    assert_eq!(store.get("a").await.unwrap(), Some(entry.clone()));
+    assert_eq!(
+        store.list("a", Page::first()).await.unwrap().entries,
+        [entry]
+    );
+    done(&store, Txn::new().delete("a")).await;
+    assert_eq!(store.get("a").await.unwrap(), None);
+}
+
+async fn each_changing_transaction_has_the_next_revision(store: Tested) {
+    assert_eq!(put(&store, "a", "1").await, 1);
+    assert_eq!(
+        done(&store, Txn::new().put("b", "1").put("c", "1").delete("a")).await,
+        2
+    );
+    assert_eq!(put(&store, "b", "1").await, 3);
+    assert_eq!(store.revision().await.unwrap(), 3);
+}
+
+async fn transaction_that_changes_nothing_takes_no_revision(store: Tested) {
+    put(&store, "a", "1").await;
+    assert_eq!(done(&store, Txn::new()).await, 1);
+    assert_eq!(done(&store, Txn::new().delete("absent")).await, 1);
+    assert_eq!(done(&store, Txn::new().present("a")).await, 1);
+    assert_eq!(store.revision().await.unwrap(), 1);
+}
+
+async fn preconditions_hold_or_nothing_is_written(store: Tested) {
+    let first = done(&store, Txn::new().absent("a").put("a", "1")).await;
+    failed(store.txn(Txn::new().absent("a").put("b", "1")).await);
+    failed(store.txn(Txn::new().present("b").put("b", "1")).await);
+    failed(
+        store
+            .txn(Txn::new().revision_is("b", 0).put("b", "1"))
+            .await,
+    );
+    failed(
+        store
+            .txn(Txn::new().revision_is("a", first + 1).delete("a"))
+            .await,
+    );
+    assert_eq!(keys(&store, "").await, ["a"]);
+    let second = done(
+        &store,
+        Txn::new()
+            .present("a")
+            .revision_is("a", first)
+            .put("a", "2"),
+    )
+    .await;
+    failed(
+        store
+            .txn(Txn::new().revision_is("a", first).put("a", "3"))
+            .await,
+    );
+    assert_eq!(store.get("a").await.unwrap().unwrap().revision, second);
+    done(&store, Txn::new().revision_is("a", second).delete("a")).await;
+    done(&store, Txn::new().absent("a").put("a", "4")).await;
+}
+
+async fn first_failed_precondition_is_named(store: Tested) {
+    put(&store, "a", "1").await;
+    let txn = Txn::new()
+        .present("a")
+        .absent("a")
+        .present("b")
+        .put("c", "1");
+    let error = store.txn(txn).await.unwrap_err();
+    assert!(!error.retryable());
+    assert_eq!(failed(Err(error)), Precondition::Absent("a".to_owned()));
+}
+
+async fn writes_of_a_transaction_are_seen_together(store: Tested) {
+    let reader = store.clone();
+    let reading = tokio::spawn(async move {
+        loop {
+            let listing = reader.list("pair/", Page::first()).await.unwrap();
+            let values: Vec<_> = listing
+                .entries
+                .iter()
+                .map(|e| (&e.value, e.revision))
+                .collect();
+            assert!(
+                values.windows(2).all(|pair| pair[0] == pair[1]),
+                "{values:?}"
+            );
+            if listing.revision == 100 {
+                return;
+            }
+        }
+    });
+    for n in 0..100 {
+        let value = Bytes::from(n.to_string());
+        done(
+            &store,
+            Txn::new().put("pair/a", value.clone()).put("pair/b", value),
+        )
+        .await;
+    }
+    timeout(DEADLINE, reading).await.unwrap().unwrap();
+}
+
+async fn one_of_many_concurrent_creators_wins(store: Tested) {
+    let tasks = (0..64).map(|n| {
+        let store = store.clone();
+        let txn = Txn::new()
+            .absent("a")
+            .put("a", n.to_string())
+            .put(format!("mine/{n}"), "");
+        tokio::spawn(async move { store.txn(txn).await.map(|revision| (n, revision)) })
+    });
+    let results = join_all(tasks).await.into_iter().map(Result::unwrap);
+    let (won, lost): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+    assert_eq!((won.len(), lost.len()), (1, 63));
+    let (winner, revision) = won.into_iter().next().unwrap().unwrap();
+    let entry = store.get("a").await.unwrap().unwrap();
+    assert_eq!(
+        (entry.value, entry.revision),
+        (Bytes::from(winner.to_string()), revision)
+    );
+    assert_eq!(keys(&store, "mine/").await, [format!("mine/{winner}")]);
+}
+
+async fn one_of_many_concurrent_updaters_wins(store: Tested) {
+    let mut revision = put(&store, "a", "0").await;
+    for _ in 0..5 {
+        let txn = Txn::new().revision_is("a", revision).put("a", "1");
+        let results = join_all((0..16).map(|_| store.txn(txn.clone()))).await;
+        let won: Vec<_> = results.into_iter().filter_map(Result::ok).collect();
+        assert_eq!(won.len(), 1);
+        revision = won[0];
+    }
+}
+
+async fn concurrent_transactions_each_have_their_own_revision(store: Tested) {
+    let puts = (0..100).map(|n| store.txn(Txn::new().put(format!("k{}", n % 40), "")));
+    let mut revisions: Vec<_> = join_all(puts)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=100).collect::<Vec<_>>());
+}
+
+async fn pages_cover_a_prefix_once(store: Tested) {
+    for n in 0..25 {
+        put(&store, &format!("p/{n:02}"), "").await;
+    }
+    put(&store, "o", "").await;
+    put(&store, "q", "").await;
+    for limit in [1, 7, 25, 26] {
+        let (mut seen, mut page) = (Vec::new(), Page::first().limit(limit));
+        loop {
+            let listing = store.list("p/", page).await.unwrap();
+            assert!(listing.entries.len() <= limit);
+            seen.extend(listing.entries.into_iter().map(|entry| entry.key));
+            if !listing.more {
+                break;
+            }
+            page = Page::after(seen.last().unwrap()).limit(limit);
+        }
+        assert_eq!(
+            seen,
+            (0..25).map(|n| format!("p/{n:02}")).collect::<Vec<_>>()
+        );
+    }
+    let after = |key| store.list("p/", Page::after(key));
+    assert_eq!(after("p/10x").await.unwrap().entries.len(), 14);
+    assert_eq!(after("a").await.unwrap().entries.len(), 25);
+    assert_eq!(after("z").await.unwrap().entries.len(), 0);
+}
+
+async fn page_limit_is_bounded(store: Tested) {
+    for chunk in 0..=MAX_PAGE / 100 {
+        let txn = (0..100).fold(Txn::new(), |txn, n| {
+            txn.put(format!("{chunk:03}/{n:02}"), "")
+        });
+        done(&store, txn).await;
+    }
+    let huge = store
+        .list("", Page::first().limit(usize::MAX))
+        .await
+        .unwrap();
+    assert_eq!((huge.entries.len(), huge.more), (MAX_PAGE, true));
+    let none = store.list("", Page::first().limit(0)).await.unwrap();
+    assert_eq!((none.entries.len(), none.more), (1, true));
+}
+
+async fn prefix_ends_where_it_ends(store: Tested) {
+    for key in [
+        "a",
+        "a/",
+        "a/1",
+        "a0",
+        "b",
+        "aa/1",
+        "a/\u{10ffff}",
+        "\u{10ffff}",
+        "A/1",
+    ] {
+        put(&store, key, "").await;
+    }
+    assert_eq!(keys(&store, "a/").await, ["a/", "a/1", "a/\u{10ffff}"]);
+    assert_eq!(keys(&store, "a/1").await, ["a/1"]);
+    assert_eq!(keys(&store, "\u{10ffff}").await, ["\u{10ffff}"]);
+    assert_eq!(keys(&store, "c").await, [""; 0]);
+    assert_eq!(keys(&store, "").await.len(), 9);
+}
+
+async fn bounds_are_held(store: Tested) {
+    let puts = |n| (0..n).fold(Txn::new(), |txn, n| txn.put(format!("{n}"), "v"));
+    let asks = |n| (0..n).fold(Txn::new(), |txn, n| txn.absent(format!("x{n}")));
+    assert_eq!(
+        too_large(store.txn(puts(MAX_OPS + 1)).await),
+        Bound::Ops(129)
+    );
+    assert_eq!(
+        too_large(store.txn(asks(MAX_OPS + 1)).await),
+        Bound::Ops(129)
+    );
+    let both = Txn {
+        writes: puts(MAX_OPS).writes,
+        ..asks(MAX_OPS)
+    };
+    done(&store, both).await;
+
+    let key = |len| "k".repeat(len);
+    assert_eq!(
+        too_large(store.txn(Txn::new().put(key(MAX_KEY + 1), "")).await),
+        Bound::Key(1025)
+    );
+    assert_eq!(
+        too_large(store.txn(Txn::new().absent(key(MAX_KEY + 1))).await),
+        Bound::Key(1025)
+    );
+    done(&store, Txn::new().put(key(MAX_KEY), "")).await;
+
+    let big = |len| Bytes::from(vec![7; len]);
+    let bound = too_large(store.txn(Txn::new().put("v", big(MAX_VALUE + 1))).await);
+    assert_eq!(bound, Bound::Value(MAX_VALUE + 1));
+    done(&store, Txn::new().put("v", big(MAX_VALUE))).await;
+    assert_eq!(value(&store, "v").await, Some(big(MAX_VALUE)));
+    let two = Txn::new().put("v", big(MAX_VALUE)).put("w", big(MAX_VALUE));
+    assert!(matches!(too_large(store.txn(two).await), Bound::Txn(_)));
+    assert_eq!(value(&store, "w").await, None);
+}
+
+async fn key_is_written_once_in_a_transaction(store: Tested) {
+    for txn in [
+        Txn::new().put("a", "1").delete("a"),
+        Txn::new().put("", "1"),
+        Txn::new().absent(""),
+    ] {
+        assert!(matches!(store.txn(txn).await, Err(Error::BadKey { .. })));
+    }
+    assert_eq!(store.revision().await.unwrap(), 0);
+}

@@ -1,0 +1,416 @@
+//! One stream: who feeds it, its clock, its ring, and the wake of its subscribers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use restreamd_rtmp::chunk::Wire;
+use tokio::sync::{Notify, watch};
+
+use super::Config;
+use super::headers::Headers;
+use super::progress::{AudioFacts, Progress, VideoFacts};
+use super::ring::{Bounds, Ring};
+use super::timeline::{Lane, Timeline};
+use super::unit::{Content, Unit};
+use crate::id::StreamGuid;
+
+/// Keep two seconds although a newer start exists: a stutter costs nothing.
+const SLACK_MILLIS: u64 = 2_000;
+/// Audio so long without any video makes a feed an audio-only one.
+const AUDIO_ONLY_AFTER_MS: u32 = 1_000;
+/// FLV timestamps are signed 31-bit and players die after 24.8 days, so a stream
+/// nobody watches starts its wire clock again after an hour.
+const REBASE_AFTER_MS: u64 = 3_600_000;
+
+/// Names one feed of a stream; unique within the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FeedId(u64);
+
+/// A stream. Shared by its feeds and subscribers.
+#[derive(Debug)]
+pub struct Stream {
+    guid: StreamGuid,
+    published: bool,
+    config: Arc<Config>,
+    inner: Mutex<Inner>,
+    /// Frames were added; the flusher wakes the subscribers.
+    dirty: Notify,
+    /// The next sequence number, or the end of the stream when closed.
+    pub(super) progress: watch::Sender<Tip>,
+    pub(super) subscribers: AtomicU64,
+}
+
+/// What subscribers wait on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tip {
+    /// Frames up to here exist.
+    At(u64),
+    /// No frame will follow.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) ring: Ring,
+    pub(super) headers: Headers,
+    timeline: Timeline,
+    wire_base: u64,
+    on_air: Option<OnAir>,
+    pending: Option<FeedId>,
+    bytes_in: u64,
+    live_since: Option<(Instant, jiff::Timestamp)>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+struct OnAir {
+    id: FeedId,
+    watch: Arc<Mutex<Progress>>,
+    stall: Option<Duration>,
+}
+
+/// What the API tells of a stream.
+#[derive(Clone, Debug)]
+pub struct StreamSnapshot {
+    /// Its name.
+    pub guid: StreamGuid,
+    /// Media moves now.
+    pub live: bool,
+    /// Fed by a plain publisher and not by a restreamer.
+    pub published: bool,
+    /// Since when media moves without a break.
+    pub since: Option<jiff::Timestamp>,
+    /// For how long that is; zero when not live.
+    pub duration: Duration,
+    /// Attached subscribers.
+    pub subscribers: u64,
+    /// Media bytes that came in.
+    pub bytes_in: u64,
+    /// What is known of the video.
+    pub video: Option<VideoFacts>,
+    /// What is known of the audio.
+    pub audio: Option<AudioFacts>,
+    /// Distance of the last two keyframes.
+    pub gop: Option<Duration>,
+}
+
+impl Stream {
+    pub(super) fn start(guid: StreamGuid, published: bool, config: Arc<Config>) -> Arc<Self> {
+        let bounds = Bounds {
+            bytes: config.ring_bytes,
+            millis: config.ring_millis,
+            slack_millis: SLACK_MILLIS,
+        };
+        let stream = Arc::new(Self {
+            guid,
+            published,
+            config,
+            inner: Mutex::new(Inner {
+                ring: Ring::new(bounds),
+                headers: Headers::default(),
+                timeline: Timeline::default(),
+                wire_base: 0,
+                on_air: None,
+                pending: None,
+                bytes_in: 0,
+                live_since: None,
+                ended: false,
+            }),
+            dirty: Notify::new(),
+            progress: watch::Sender::new(Tip::At(0)),
+            subscribers: AtomicU64::new(0),
+        });
+        if !stream.config.window().is_zero() {
+            tokio::spawn(flush(Arc::downgrade(&stream), stream.config.window()));
+        }
+        stream
+    }
+
+    /// Its name.
+    pub fn guid(&self) -> &StreamGuid {
+        &self.guid
+    }
+
+    /// Whether a plain publisher feeds it.
+    pub fn is_published(&self) -> bool {
+        self.published
+    }
+
+    /// Opens a feed. Nothing it pushes is played before [`Feed::attach`].
+    pub fn feed(self: &Arc<Self>, stall: Option<Duration>) -> Feed {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Feed {
+            id: FeedId(NEXT.fetch_add(1, Ordering::Relaxed)),
+            stream: self.clone(),
+            headers: Headers::default(),
+            first_audio: None,
+            progress: Arc::new(Mutex::new(Progress::new(Instant::now()))),
+            stall,
+        }
+    }
+
+    /// This feed goes on air at its next start.
+    pub fn attach(&self, feed: FeedId) {
+        let mut inner = self.inner.lock();
+        if inner.on_air.as_ref().is_none_or(|on_air| on_air.id != feed) {
+            inner.pending = Some(feed);
+        } else {
+            inner.pending = None;
+        }
+    }
+
+    /// The feed that is on air.
+    pub fn on_air(&self) -> Option<FeedId> {
+        self.inner.lock().on_air.as_ref().map(|on_air| on_air.id)
+    }
+
+    /// The feed is over; it leaves the air and is no longer waited for.
+    pub fn detach(&self, feed: FeedId) {
+        let mut inner = self.inner.lock();
+        inner.pending = inner.pending.filter(|pending| *pending != feed);
+        if inner
+            .on_air
+            .as_ref()
+            .is_some_and(|on_air| on_air.id == feed)
+        {
+            inner.on_air = None;
+            inner.live_since = None;
+        }
+    }
+
+    /// Ends the stream: subscribers are told and leave.
+    pub fn end(&self) {
+        let mut inner = self.inner.lock();
+        inner.ended = true;
+        inner.on_air = None;
+        inner.pending = None;
+        drop(inner);
+        self.progress.send_replace(Tip::Ended);
+        self.dirty.notify_one();
+    }
+
+    /// Whether it was ended.
+    pub fn is_ended(&self) -> bool {
+        self.inner.lock().ended
+    }
+
+    /// Whether media moves now.
+    pub fn is_live(&self) -> bool {
+        self.inner.lock().live(Instant::now())
+    }
+
+    /// Whether a subscriber would get a frame now.
+    pub fn has_start(&self) -> bool {
+        self.inner.lock().ring.newest_start().is_some()
+    }
+
+    /// What the API tells.
+    pub fn snapshot(&self) -> StreamSnapshot {
+        let inner = self.inner.lock();
+        let now = Instant::now();
+        let live = inner.live(now);
+        let since = inner.live_since.filter(|_| live);
+        let progress = inner.on_air.as_ref().map(|on_air| on_air.watch.lock());
+        StreamSnapshot {
+            guid: self.guid.clone(),
+            live,
+            published: self.published,
+            since: since.map(|(_, at)| at),
+            duration: since.map_or(Duration::ZERO, |(from, _)| {
+                now.saturating_duration_since(from)
+            }),
+            subscribers: self.subscribers.load(Ordering::Relaxed),
+            bytes_in: inner.bytes_in,
+            video: progress.as_ref().and_then(|p| p.video()),
+            audio: progress.as_ref().and_then(|p| p.audio()),
+            gop: progress.as_ref().and_then(|p| p.gop()),
+        }
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn read<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
+        look(&self.inner.lock())
+    }
+
+    /// One unit of a feed: goes out when the feed is on air, or puts it on air.
+    fn append(&self, feed: &Feed, unit: &Unit, may_start: bool) {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            return;
+        }
+        if inner
+            .on_air
+            .as_ref()
+            .is_none_or(|on_air| on_air.id != feed.id)
+        {
+            if inner.pending != Some(feed.id) || !may_start {
+                return;
+            }
+            self.switch(&mut inner, feed, unit);
+        }
+        self.add(&mut inner, unit);
+        let tip = Tip::At(inner.ring.next_seq());
+        drop(inner);
+        if self.config.window_millis == 0 {
+            self.progress.send_replace(tip);
+        } else {
+            self.dirty.notify_one();
+        }
+    }
+
+    fn switch(&self, inner: &mut Inner, feed: &Feed, unit: &Unit) {
+        inner.pending = None;
+        inner.on_air = Some(OnAir {
+            id: feed.id,
+            watch: feed.progress.clone(),
+            stall: feed.stall,
+        });
+        inner.live_since = Some((Instant::now(), jiff::Timestamp::now()));
+        inner.timeline.switch_source();
+        let idle = self.subscribers.load(Ordering::Relaxed) == 0;
+        if idle && inner.timeline.now().saturating_sub(inner.wire_base) > REBASE_AFTER_MS {
+            inner.wire_base = inner.timeline.now();
+            inner.ring.invalidate_starts();
+        }
+        for header in feed.headers.units(unit.timestamp) {
+            self.add(inner, &header);
+        }
+    }
+
+    fn add(&self, inner: &mut Inner, unit: &Unit) {
+        inner.bytes_in += unit.payload.len() as u64;
+        if !inner.headers.take(unit) {
+            return;
+        }
+        let at = inner.timeline.map(unit.lane, unit.timestamp);
+        self.rebase_when_unwatched(inner, unit, at);
+        if matches!(unit.content, Content::Header { .. }) {
+            inner.ring.invalidate_starts();
+        }
+        let start = match unit.content {
+            Content::Keyframe => true,
+            Content::Frame => unit.lane == Lane::Audio && !inner.headers.has(Lane::Video),
+            _ => false,
+        };
+        let wire_at = inner.wire_time(at);
+        inner.ring.push(
+            at,
+            start,
+            Wire::media(unit.type_id(), wire_at, &unit.payload),
+        );
+    }
+
+    /// Nobody watches and the wire clock has run for long: it starts again at this keyframe.
+    fn rebase_when_unwatched(&self, inner: &mut Inner, unit: &Unit, at: u64) {
+        let long = at.saturating_sub(inner.wire_base) > REBASE_AFTER_MS;
+        if long
+            && unit.content == Content::Keyframe
+            && self.subscribers.load(Ordering::Relaxed) == 0
+        {
+            inner.wire_base = at;
+            inner.ring.invalidate_starts();
+        }
+    }
+}
+
+impl Inner {
+    /// A time of the timeline as RTMP's 32 bits carry it.
+    pub(super) fn wire_time(&self, at: u64) -> u32 {
+        at.saturating_sub(self.wire_base) as u32
+    }
+
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    fn live(&self, now: Instant) -> bool {
+        self.on_air
+            .as_ref()
+            .is_some_and(|on_air| match on_air.stall {
+                Some(limit) => on_air.watch.lock().stall(now, limit).is_none(),
+                None => true,
+            })
+    }
+}
+
+/// Wakes subscribers at most once a window, and never later than a window after a frame.
+async fn flush(stream: std::sync::Weak<Stream>, window: Duration) {
+    loop {
+        let Some(strong) = stream.upgrade() else {
+            return;
+        };
+        let woken =
+            tokio::time::timeout(window.max(Duration::from_secs(5)), strong.dirty.notified()).await;
+        if woken.is_err() {
+            continue; // look whether the stream still exists
+        }
+        let (tip, ended) = strong.read(|inner| (Tip::At(inner.ring.next_seq()), inner.ended));
+        if ended {
+            return;
+        }
+        strong.progress.send_if_modified(|current| {
+            *current != Tip::Ended && std::mem::replace(current, tip) != tip
+        });
+        drop(strong);
+        tokio::time::sleep(window).await;
+    }
+}
+
+/// The way media enters a stream: held by whoever reads it from a peer.
+#[derive(Debug)]
+pub struct Feed {
+    id: FeedId,
+    stream: Arc<Stream>,
+    headers: Headers,
+    first_audio: Option<u32>,
+    progress: Arc<Mutex<Progress>>,
+    stall: Option<Duration>,
+}
+
+impl Feed {
+    /// Its name.
+    pub fn id(&self) -> FeedId {
+        self.id
+    }
+
+    /// The watch over its media.
+    pub fn progress(&self) -> &Arc<Mutex<Progress>> {
+        &self.progress
+    }
+
+    /// Goes on air at its next start.
+    pub fn attach(&self) {
+        self.stream.attach(self.id);
+    }
+
+    /// One unit, in the order it came.
+    pub fn push(&mut self, unit: &Unit) {
+        self.progress.lock().observe(unit, Instant::now());
+        self.headers.take(unit);
+        let may_start = self.may_start(unit);
+        self.stream.append(self, unit, may_start);
+    }
+
+    fn may_start(&mut self, unit: &Unit) -> bool {
+        match unit.content {
+            Content::Keyframe => true,
+            Content::Frame if unit.lane == Lane::Audio && !self.headers.has(Lane::Video) => {
+                let first = *self.first_audio.get_or_insert(unit.timestamp);
+                unit.timestamp.wrapping_sub(first) >= AUDIO_ONLY_AFTER_MS
+                    && !self.progress.lock().has_video()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.stream.detach(self.id);
+    }
+}

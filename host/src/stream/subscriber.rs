@@ -1,0 +1,259 @@
+//! One subscriber's place in a stream.
+//!
+//! A cursor into the shared ring: it starts at a keyframe with the current
+//! headers, and when it falls out of the ring it jumps to the newest keyframe.
+//! It hands out ready-to-send chunks and knows nothing of how they are sent.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use restreamd_rtmp::chunk::Wire;
+use tokio::sync::watch;
+
+use super::hub::{Inner, Stream, Tip};
+
+/// Frames and bytes handed out at a time: enough for one large vectored write.
+const BATCH_FRAMES: usize = 64;
+/// See [`BATCH_FRAMES`].
+const BATCH_BYTES: usize = 256 * 1024;
+/// Jumps are counted within this time.
+const JUMP_WINDOW: Duration = Duration::from_secs(60);
+
+/// What [`Subscriber::take`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Batch {
+    /// Frames were handed out.
+    Frames,
+    /// Nothing new; wait.
+    Empty,
+    /// The stream ended and all its frames were handed out.
+    Ended,
+    /// This subscriber cannot keep up and is to be closed.
+    TooSlow,
+}
+
+/// A subscriber. Dropping it detaches it.
+#[derive(Debug)]
+pub struct Subscriber {
+    stream: Arc<Stream>,
+    tip: watch::Receiver<Tip>,
+    /// The next frame to hand out; `None` until a start exists.
+    cursor: Option<u64>,
+    jumps: VecDeque<Instant>,
+    skipped: u64,
+}
+
+impl Subscriber {
+    /// Attaches to a stream.
+    pub fn new(stream: Arc<Stream>) -> Self {
+        stream.subscribers.fetch_add(1, Ordering::Relaxed);
+        let tip = stream.progress.subscribe();
+        Self {
+            stream,
+            tip,
+            cursor: None,
+            jumps: VecDeque::new(),
+            skipped: 0,
+        }
+    }
+
+    /// Frames it missed because it was slow.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Whether its first frame was handed out.
+    pub fn has_started(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    /// Waits until [`Subscriber::take`] may find something. Cancel safe.
+    pub async fn ready(&mut self) {
+        if self.tip.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Hands out what is there, up to one write's worth.
+    pub fn take(&mut self, out: &mut Vec<Wire>) -> Batch {
+        // Seen before looking, so that a frame added meanwhile wakes us again.
+        self.tip.mark_unchanged();
+        let stream = self.stream.clone();
+        stream.read(|inner| self.take_from(inner, out))
+    }
+
+    fn take_from(&mut self, inner: &Inner, out: &mut Vec<Wire>) -> Batch {
+        let ring = &inner.ring;
+        let place = match self.cursor {
+            Some(seq) if seq >= ring.first_seq() => seq,
+            former => {
+                let Some(start) = ring.newest_start() else {
+                    return if inner.ended() {
+                        Batch::Ended
+                    } else {
+                        Batch::Empty
+                    };
+                };
+                if let Some(former) = former {
+                    self.skipped += start.seq.saturating_sub(former);
+                    if self.jumped() {
+                        return Batch::TooSlow;
+                    }
+                }
+                out.extend(inner.headers.wires(inner.wire_time(start.at)));
+                start.seq
+            }
+        };
+        let mut bytes = 0;
+        let mut next = place;
+        for frame in ring.from(place).take(BATCH_FRAMES) {
+            if bytes > BATCH_BYTES {
+                break;
+            }
+            bytes += frame.wire.bytes().len();
+            next = frame.seq + 1;
+            out.push(frame.wire.clone());
+        }
+        self.cursor = Some(next);
+        if next < ring.next_seq() {
+            self.tip.mark_changed();
+        }
+        match (next > place, inner.ended()) {
+            (true, _) => Batch::Frames,
+            (false, true) => Batch::Ended,
+            (false, false) => Batch::Empty,
+        }
+    }
+
+    /// Counts a jump; true when there were too many within a minute.
+    fn jumped(&mut self) -> bool {
+        let now = Instant::now();
+        while self
+            .jumps
+            .front()
+            .is_some_and(|at| now.duration_since(*at) > JUMP_WINDOW)
+        {
+            self.jumps.pop_front();
+        }
+        self.jumps.push_back(now);
+        self.jumps.len() > self.stream.config().max_jumps as usize
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.stream.subscribers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::stream::timeline::Lane;
+    use crate::stream::unit::{Content, Unit};
+    use crate::stream::{Config, Feed};
+
+    fn unit(content: Content, timestamp: u32, bytes: usize) -> Unit {
+        Unit {
+            timestamp,
+            lane: Lane::Video,
+            content,
+            codec: None,
+            payload: Bytes::from(vec![timestamp as u8; bytes]),
+        }
+    }
+
+    fn stream(config: Config) -> (Arc<Stream>, Feed) {
+        let stream = Stream::start("live/a".parse().expect("legal"), true, Arc::new(config));
+        let feed = stream.feed(None);
+        feed.attach();
+        (stream, feed)
+    }
+
+    #[tokio::test]
+    async fn late_subscriber_starts_at_keyframe_with_the_headers() {
+        let (stream, mut feed) = stream(Config::default());
+        feed.push(&unit(Content::Header { track: 0 }, 0, 9));
+        feed.push(&unit(Content::Keyframe, 0, 100));
+        feed.push(&unit(Content::Frame, 40, 100));
+        feed.push(&unit(Content::Keyframe, 80, 101));
+        feed.push(&unit(Content::Frame, 120, 102));
+        let mut out = Vec::new();
+        assert_eq!(Subscriber::new(stream).take(&mut out), Batch::Frames);
+        assert_eq!(
+            out.iter().map(Wire::payload_len).collect::<Vec<_>>(),
+            [9, 101, 102]
+        );
+    }
+
+    #[tokio::test]
+    async fn slow_subscriber_jumps_to_the_newest_keyframe_and_is_closed_in_the_end() {
+        let (stream, mut feed) = stream(Config {
+            ring_bytes: 2_000,
+            max_jumps: 3,
+            ..Config::default()
+        });
+        let mut subscriber = Subscriber::new(stream);
+        let mut out = Vec::new();
+        let mut ends = Vec::new();
+        for round in 0..5u32 {
+            for at in 0..100 {
+                let content = if at % 5 == 0 {
+                    Content::Keyframe
+                } else {
+                    Content::Frame
+                };
+                feed.push(&unit(content, round * 4_000 + at * 40, 100));
+            }
+            out.clear();
+            ends.push(subscriber.take(&mut out));
+        }
+        assert_eq!(
+            ends,
+            [
+                Batch::Frames,
+                Batch::Frames,
+                Batch::Frames,
+                Batch::Frames,
+                Batch::TooSlow
+            ]
+        );
+        assert!(subscriber.skipped() > 200);
+    }
+
+    #[tokio::test]
+    async fn the_end_comes_after_the_last_frame() {
+        let (stream, mut feed) = stream(Config::default());
+        let mut subscriber = Subscriber::new(stream.clone());
+        feed.push(&unit(Content::Keyframe, 0, 10));
+        stream.end();
+        let mut out = Vec::new();
+        assert_eq!(subscriber.take(&mut out), Batch::Frames);
+        assert_eq!(subscriber.take(&mut out), Batch::Ended);
+        subscriber.ready().await;
+    }
+
+    #[tokio::test]
+    async fn another_source_takes_over_at_its_keyframe_only() {
+        let (stream, mut old) = stream(Config::default());
+        let mut subscriber = Subscriber::new(stream.clone());
+        old.push(&unit(Content::Keyframe, 1_000, 10));
+        let mut new = stream.feed(None);
+        new.attach();
+        new.push(&unit(Content::Frame, 5, 11));
+        old.push(&unit(Content::Frame, 1_040, 12));
+        new.push(&unit(Content::Keyframe, 45, 13));
+        old.push(&unit(Content::Frame, 1_080, 14));
+        let mut out = Vec::new();
+        subscriber.take(&mut out);
+        assert_eq!(
+            out.iter().map(Wire::payload_len).collect::<Vec<_>>(),
+            [10, 12, 13]
+        );
+        assert_eq!(stream.on_air(), Some(new.id()));
+    }
+}

@@ -1,0 +1,120 @@
+//! One media message as it comes in, with what a look at its first bytes tells.
+//!
+//! Classified once, where it is read; everything behind only asks.
+
+use bytes::Bytes;
+use restreamd_rtmp::flv::{self, Codec, PacketKind};
+use restreamd_rtmp::message::type_id;
+use restreamd_rtmp::session::{Media, MediaKind};
+
+use super::timeline::Lane;
+
+/// What a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// `onMetaData`, without `@setDataFrame`.
+    Metadata,
+    /// Another data message.
+    Data,
+    /// A sequence header of a track.
+    Header {
+        /// The track it sets up.
+        track: u8,
+    },
+    /// A frame that decoding can start at: a video keyframe.
+    Keyframe,
+    /// Any other frame.
+    Frame,
+}
+
+/// A media message, classified.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// The source's timestamp.
+    pub timestamp: u32,
+    /// Video, audio or data.
+    pub lane: Lane,
+    /// What it is.
+    pub content: Content,
+    /// The codec, where there is one.
+    pub codec: Option<Codec>,
+    /// The message's payload.
+    pub payload: Bytes,
+}
+
+impl Unit {
+    /// Classifies a message; `None` for those that carry nothing for subscribers
+    /// (empty messages, end of sequence).
+    pub fn classify(media: Media) -> Option<Self> {
+        let Media {
+            kind,
+            timestamp,
+            payload,
+        } = media;
+        let (lane, content, codec) = match kind {
+            MediaKind::Video => {
+                let header = flv::video(&payload)?;
+                (
+                    Lane::Video,
+                    content(header.kind, header.track, header.keyframe)?,
+                    Some(header.codec),
+                )
+            }
+            MediaKind::Audio => {
+                let header = flv::audio(&payload)?;
+                (
+                    Lane::Audio,
+                    content(header.kind, header.track, false)?,
+                    Some(header.codec),
+                )
+            }
+            MediaKind::Data => return Self::data(timestamp, payload),
+        };
+        Some(Self {
+            timestamp,
+            lane,
+            content,
+            codec,
+            payload,
+        })
+    }
+
+    fn data(timestamp: u32, payload: Bytes) -> Option<Self> {
+        let (content, payload) = match flv::metadata_payload(&payload) {
+            Some(metadata) => (Content::Metadata, metadata),
+            None if payload.is_empty() => return None,
+            None => (Content::Data, payload),
+        };
+        Some(Self {
+            timestamp,
+            lane: Lane::Data,
+            content,
+            codec: None,
+            payload,
+        })
+    }
+
+    /// The RTMP message type it goes out as.
+    pub fn type_id(&self) -> u8 {
+        match self.lane {
+            Lane::Video => type_id::VIDEO,
+            Lane::Audio => type_id::AUDIO,
+            Lane::Data => type_id::DATA_AMF0,
+        }
+    }
+
+    /// Whether it is a frame of audio or video.
+    pub fn is_frame(&self) -> bool {
+        matches!(self.content, Content::Keyframe | Content::Frame)
+    }
+}
+
+fn content(kind: PacketKind, track: u8, keyframe: bool) -> Option<Content> {
+    match kind {
+        PacketKind::SequenceHeader => Some(Content::Header { track }),
+        PacketKind::EndOfSequence => None,
+        PacketKind::Metadata => Some(Content::Frame),
+        PacketKind::Frame | PacketKind::Multitrack if keyframe => Some(Content::Keyframe),
+        PacketKind::Frame | PacketKind::Multitrack => Some(Content::Frame),
+    }
+}

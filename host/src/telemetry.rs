@@ -1,0 +1,53 @@
+//! Logs and the metrics registry.
+
+use prometheus_client::registry::Registry;
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+/// The `[log]` table of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How lines look.
+    pub format: Format,
+    /// Which lines there are.
+    pub filter: String,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people.
+    Plain,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            format: Format::Plain,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// Starts logging to stderr.
+pub fn start(config: &Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.filter)
+        .map_err(|error| anyhow::anyhow!("log.filter: {error}"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match config.format {
+        Format::Plain => builder.try_init(),
+        Format::Json => builder.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging: {error}"))
+}
+
+/// An empty registry; names begin with `restreamd_`.
+pub fn registry() -> Registry {
+    Registry::with_prefix("restreamd")
+}
