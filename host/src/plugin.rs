@@ -11,6 +11,8 @@ pub mod engine;
 pub mod instance;
 pub mod limits;
 mod offline;
+#[cfg(test)]
+mod tests;
 pub mod wit;
 
 use std::collections::BTreeMap;

@@ -159,7 +159,7 @@ fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Compiled, Rejected> {
         .find_map(|(name, _)| name.strip_prefix(EXPORT).map(str::to_owned));
     let wit_version = exports.ok_or_else(|| {
         Rejected::Contract(format!(
-            "exports no {EXPORT}{SPOKEN}.x; was it built against wit/world.wit?"
+            "exports no {EXPORT}{SPOKEN}.x; was it built with wit-bindgen against wit/world.wit?"
         ))
     })?;
     if !wit_version.starts_with(&format!("{SPOKEN}.")) {

@@ -68,9 +68,9 @@ pub struct Board {
     stopping: bool,
 }
 
-impl Board {
+impl Default for Board {
     /// Nothing has happened yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             claim: Claim::Waiting,
             next_attempt: None,
@@ -83,7 +83,9 @@ impl Board {
             stopping: false,
         }
     }
+}
 
+impl Board {
     /// The policy says what it waits for.
     pub fn claim(&mut self, claim: Claim, next_attempt: Option<Duration>) {
         self.claim = claim;
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_is_measured_beats_what_is_claimed() {
-        let mut board = Board::new();
+        let mut board = Board::default();
         board.claim(Claim::BackingOff, Some(Duration::from_secs(5)));
         let phase =
             |board: &mut Board, list: &[(SourceState, bool)]| board.phase(list.iter().copied()).0;
@@ -213,7 +215,7 @@ mod tests {
 
     #[test]
     fn history_is_bounded_and_the_error_goes_when_media_comes() {
-        let mut board = Board::new();
+        let mut board = Board::default();
         for n in 0..100 {
             board.incident(&Failure::new(Class::Refused, n));
         }

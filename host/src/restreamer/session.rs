@@ -63,7 +63,7 @@ impl Shared {
             stream,
             policy,
             inbox: Arc::default(),
-            board: Mutex::new(Board::new()),
+            board: Mutex::new(Board::default()),
             sources: Mutex::default(),
             checkpoint: Mutex::default(),
             max_sources,

@@ -2,13 +2,16 @@
 //!
 //! A whole policy on a page, to be read before writing one's own.
 
+use restreamd_plugin::media::Source;
 use restreamd_plugin::runtime::{self, Phase, Wake};
 use restreamd_plugin::{
     Description, Direction, Handover, Job, Outcome, Problem, Properties, Property, Restreamer,
     property, rtmp,
 };
 
-struct Fixed;
+/// The type.
+#[derive(Debug)]
+pub struct Fixed;
 
 restreamd_plugin::export!(Fixed);
 
@@ -49,23 +52,18 @@ impl Restreamer for Fixed {
             (Some(url), Ok(numbers)) => (url.to_owned(), numbers),
             _ => return Outcome::GaveUp("bad properties".to_owned()),
         };
-        let options = rtmp::ConnectOptions {
-            connect_timeout_ms: 5_000,
-            stall_ms: Some(5_000),
-            swf_url: None,
-            page_url: None,
-            flash_ver: None,
-            fc_subscribe: false,
-        };
         let mut source = former.and_then(|former| former.sources.into_iter().next());
+        let mut due = runtime::now_ms();
         let mut failed = 0;
         loop {
-            if source.is_none() {
-                source = rtmp::connect(&url, &options)
+            if source.is_none() && runtime::now_ms() >= due {
+                source = rtmp::connect(&url, &OPTIONS)
                     .ok()
-                    .filter(|s| s.attach().is_ok());
+                    .filter(|source| source.attach().is_ok());
+                due = runtime::now_ms() + u64::from(every);
             }
-            match runtime::wait(source.is_none().then_some(every)) {
+            let pause = due.saturating_sub(runtime::now_ms());
+            let lost = match runtime::wait(source.is_none().then_some(pause as u32)) {
                 Wake::Stop => return Outcome::Stopped,
                 Wake::Upgrade => {
                     return Outcome::HandedOver(Handover {
@@ -73,34 +71,42 @@ impl Restreamer for Fixed {
                         state: vec![],
                     });
                 }
+                Wake::SourceEnded((_, error)) => Some(format!("{error:?}")),
                 Wake::Facts(_) => {
-                    if source.as_ref().is_some_and(|s| s.facts().flowing_ms > 0) {
+                    let facts = source.as_ref().map(Source::facts);
+                    if facts.as_ref().is_some_and(|facts| facts.flowing_ms > 0) {
                         failed = 0;
                     }
-                    continue;
+                    facts
+                        .and_then(|facts| facts.stall)
+                        .map(|kind| format!("{kind:?}"))
                 }
-                Wake::SourceEnded((_, error)) => {
-                    source = None;
-                    failed += 1;
-                    if failed >= attempts {
-                        return Outcome::GaveUp(format!(
-                            "{failed} attempts failed, the last with {error:?}"
-                        ));
-                    }
-                    runtime::set_status(
-                        Phase::BackingOff,
-                        &format!("attempt {failed} of {attempts} failed"),
-                        Some(every),
-                    );
-                    if matches!(runtime::wait(Some(every)), Wake::Stop) {
-                        return Outcome::Stopped;
-                    }
-                }
-                _ => {}
+                _ => None,
+            };
+            let Some(why) = lost else { continue };
+            source = None;
+            failed += 1;
+            if failed >= attempts {
+                return Outcome::GaveUp(format!("{failed} attempts failed, the last with {why}"));
             }
+            due = runtime::now_ms() + u64::from(every);
+            runtime::set_status(
+                Phase::BackingOff,
+                &format!("attempt {failed} of {attempts} failed"),
+                Some(every),
+            );
         }
     }
 }
+
+const OPTIONS: rtmp::ConnectOptions = rtmp::ConnectOptions {
+    connect_timeout_ms: 5_000,
+    stall_ms: Some(5_000),
+    swf_url: None,
+    page_url: None,
+    flash_ver: None,
+    fc_subscribe: false,
+};
 
 fn numbers(properties: &Properties) -> Result<(u32, u32), Problem> {
     Ok((

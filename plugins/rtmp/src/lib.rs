@@ -16,7 +16,9 @@ use restreamd_plugin::{
 };
 use settings::Settings;
 
-struct RtmpPull;
+/// The type.
+#[derive(Debug)]
+pub struct RtmpPull;
 
 restreamd_plugin::export!(RtmpPull);
 

@@ -17,7 +17,7 @@ impl Properties {
 
     /// The value of the first property that has one of these names.
     pub fn get(&self, names: &[&str]) -> Option<&str> {
-        let named = |key: &str| names.iter().any(|name| *name == key);
+        let named = |key: &str| names.contains(&key);
         self.0
             .iter()
             .find(|(key, _)| named(key))
