@@ -117,7 +117,7 @@ fn base(attempts: Arc<Attempts>) -> axum::Router<State> {
         .nest("/streams/stream/{ng}", streams())
         .route(
             "/admin/nodegroup",
-            get(group::list).post(group::create).put(group::create),
+            get(group::list).post(group::create).put(group::update),
         )
         .route("/admin/nodegroup/{name}", get(group::show))
         .route("/admin/nodegroup/status/{ng}", get(group::status))

@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod host;
+pub mod hosts;
 pub mod inbox;
 pub mod session;
 pub mod source;
@@ -26,6 +27,7 @@ use crate::plugin::Plugins;
 use crate::rtmp::policy::Policy;
 use crate::stream::{Stream, Streams};
 use host::Properties;
+use hosts::Hosts;
 use session::Shared;
 
 /// What a restreamer is to do.
@@ -82,7 +84,7 @@ pub struct Limits {
 struct Inner {
     plugins: Plugins,
     streams: Streams,
-    policy: Arc<Policy>,
+    hosts: Arc<Hosts>,
     limits: Limits,
     drain: Drain,
     running: Mutex<HashMap<(ProvisionGuid, StreamGuid), Running>>,
@@ -104,7 +106,7 @@ impl Restreamers {
         let inner = Inner {
             plugins,
             streams,
-            policy,
+            hosts: Arc::new(Hosts::new(policy)),
             limits,
             drain,
             running: Mutex::default(),
@@ -236,10 +238,10 @@ impl Restreamers {
     }
 
     fn shared(&self, stream: Arc<Stream>, assigned: &Assigned) -> Arc<Shared> {
-        let (policy, properties) = (self.0.policy.clone(), assigned.properties.clone());
+        let (hosts, properties) = (self.0.hosts.clone(), assigned.properties.clone());
         Arc::new(Shared::new(
             stream,
-            policy,
+            hosts,
             properties,
             self.0.limits.sources,
         ))

@@ -80,6 +80,19 @@ pub(super) async fn list(_: Admin, State(state): State<super::State>) -> Json<Ve
     responses((status = 501, description = "Not implemented", body = ErrorBody))
 )]
 pub(super) async fn create(_: Admin) -> Error {
+    groups_are_not_made()
+}
+
+/// Refuses: groups are not changed here.
+#[utoipa::path(
+    put, operation_id = "updateNodeGroup", path = "/as/v1/admin/nodegroup", tag = "admin", security(("jwt" = [])),
+    responses((status = 501, description = "Not implemented", body = ErrorBody))
+)]
+pub(super) async fn update(_: Admin) -> Error {
+    groups_are_not_made()
+}
+
+fn groups_are_not_made() -> Error {
     Error::new(
         Code::NotImplemented,
         "a node group exists because nodes join it; set node_group in their configuration",

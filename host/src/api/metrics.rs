@@ -43,20 +43,11 @@ impl Metrics {
     /// Registers them.
     pub fn register(registry: &mut Registry) -> Self {
         let requests = Family::default();
-        registry.register(
-            "restreamd_api_requests",
-            "Requests answered",
-            requests.clone(),
-        );
+        registry.register("api_requests", "Requests answered", requests.clone());
         let seconds =
             Family::new_with_constructor((|| Histogram::new(BUCKETS)) as fn() -> Histogram);
         let help = "Time until a request's answer began";
-        registry.register_with_unit(
-            "restreamd_api_request_duration",
-            help,
-            Unit::Seconds,
-            seconds.clone(),
-        );
+        registry.register_with_unit("api_request_duration", help, Unit::Seconds, seconds.clone());
         Self { requests, seconds }
     }
 

@@ -26,9 +26,10 @@ struct Node {
     streams: Streams,
     restreamers: Restreamers,
     plugins: Plugins,
+    runtime: tokio::runtime::Handle,
 }
 
-/// Adds the node's figures to a registry.
+/// Adds the node's figures to a registry. Called within the runtime.
 pub fn register(
     registry: &mut Registry,
     streams: &Streams,
@@ -40,6 +41,7 @@ pub fn register(
         streams,
         restreamers,
         plugins,
+        runtime: tokio::runtime::Handle::current(),
     }));
 }
 
@@ -64,6 +66,11 @@ impl Collector for Node {
             "stream_subscribers_count",
             "Attached subscribers",
             snapshots.iter().map(|s| s.subscribers).sum(),
+        )?;
+        gauge(
+            "runtime_tasks_count",
+            "Tasks of the process that have not ended",
+            self.runtime.metrics().num_alive_tasks() as u64,
         )?;
         self.encode_phases(&mut encoder)?;
         self.encode_plugins(&mut encoder)

@@ -14,9 +14,9 @@ use super::host::{
     Claim, Class, ConnectOptions, Facts, Failure, Host, Level, Properties, SourceId, WaitFuture,
     Wake,
 };
+use super::hosts::Hosts;
 use super::inbox::Inbox;
 use super::source::Source;
-use crate::rtmp::policy::Policy;
 use crate::stream::Stream;
 
 /// A message longer than this is cut.
@@ -31,8 +31,8 @@ const MIN_STALL: Duration = Duration::from_millis(500);
 pub struct Shared {
     /// The stream it feeds.
     pub stream: Arc<Stream>,
-    /// Where it may dial.
-    pub policy: Arc<Policy>,
+    /// The remote hosts, shared with the other restreamers.
+    pub hosts: Arc<Hosts>,
     /// What it waits on.
     pub inbox: Arc<Inbox>,
     /// What the status says.
@@ -54,14 +54,14 @@ impl Shared {
     /// A restreamer of a stream, with nothing open.
     pub fn new(
         stream: Arc<Stream>,
-        policy: Arc<Policy>,
+        hosts: Arc<Hosts>,
         properties: Properties,
         max_sources: usize,
     ) -> Self {
         Self {
             properties: Mutex::new(properties),
             stream,
-            policy,
+            hosts,
             inbox: Arc::default(),
             board: Mutex::new(Board::default()),
             sources: Mutex::default(),
@@ -176,14 +176,13 @@ impl Host for Session {
         sources.next += 1;
         let id = sources.next;
         self.shared.board.lock().dialing(url.masked());
-        let (stream, policy, inbox) =
-            (&self.shared.stream, &self.shared.policy, &self.shared.inbox);
+        let (stream, hosts, inbox) = (&self.shared.stream, &self.shared.hosts, &self.shared.inbox);
         sources.open.push(Source::open(
             id,
             url,
             options,
             stream.clone(),
-            policy.clone(),
+            hosts.clone(),
             inbox.clone(),
         ));
         Ok(id)

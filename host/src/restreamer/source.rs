@@ -15,9 +15,9 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug, info, info_span};
 
 use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState};
+use super::hosts::Hosts;
 use super::inbox::Inbox;
 use crate::rtmp::dial::Dialed;
-use crate::rtmp::policy::Policy;
 use crate::stream::progress::Progress;
 use crate::stream::timeline::Lane;
 use crate::stream::{Feed, FeedId, Stream, Unit};
@@ -53,7 +53,7 @@ impl Source {
         url: RtmpUrl,
         options: ConnectOptions,
         stream: Arc<Stream>,
-        policy: Arc<Policy>,
+        hosts: Arc<Hosts>,
         inbox: Arc<Inbox>,
     ) -> Self {
         let feed = stream.feed(options.stall);
@@ -67,13 +67,13 @@ impl Source {
             id,
             feed,
             state: state.clone(),
+            hosts,
             inbox,
             stall,
             on_air: false,
             stream: stream.clone(),
         };
-        let task =
-            tokio::spawn(reader.run(url.clone(), options, policy).instrument(span)).abort_handle();
+        let task = tokio::spawn(reader.run(url.clone(), options).instrument(span)).abort_handle();
         Self {
             id,
             url,
@@ -159,6 +159,7 @@ struct Reader {
     id: SourceId,
     feed: Feed,
     state: Arc<Mutex<State>>,
+    hosts: Arc<Hosts>,
     inbox: Arc<Inbox>,
     stall: Option<Duration>,
     on_air: bool,
@@ -166,8 +167,10 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, url: RtmpUrl, options: ConnectOptions, policy: Arc<Policy>) {
-        let failure = self.pull(&url, &options, &policy).await;
+    async fn run(mut self, url: RtmpUrl, options: ConnectOptions) {
+        self.hosts.admit(url.host(), url.port()).await;
+        let failure = self.pull(&url, &options).await;
+        self.hosts.failed(url.host(), url.port(), &self.inbox);
         info!(class = failure.class.as_str(), reason = %failure, bytes = self.feed.progress().lock().bytes(), "source ended");
         self.state.lock().state = SourceState::Ended;
         let (inbox, id) = (self.inbox.clone(), self.id);
@@ -176,14 +179,9 @@ impl Reader {
     }
 
     /// Reads until there is a reason to stop.
-    async fn pull(
-        &mut self,
-        url: &RtmpUrl,
-        options: &ConnectOptions,
-        policy: &Arc<Policy>,
-    ) -> Failure {
+    async fn pull(&mut self, url: &RtmpUrl, options: &ConnectOptions) -> Failure {
         let first_media = Instant::now() + options.timeout;
-        let opened = Dialed::open(url, Purpose::Play, &options.dial, policy);
+        let opened = Dialed::open(url, Purpose::Play, &options.dial, self.hosts.policy());
         let mut dialed = match tokio::time::timeout_at(first_media, opened).await {
             Ok(Ok(dialed)) => dialed,
             Ok(Err(failure)) => return failure,
@@ -201,8 +199,15 @@ impl Reader {
                 first_media
             };
             tokio::select! {
+                biased; // the clock is asked when the socket has nothing more
                 media = dialed.next() => match media {
-                    Ok(media) => if let Some(unit) = Unit::classify(media) { self.take(&unit) },
+                    Ok(media) => {
+                        if let Some(unit) = Unit::classify(media)
+                            && self.take(&unit)
+                        {
+                            self.hosts.reached(url.host(), url.port());
+                        }
+                    }
                     Err(failure) => return failure,
                 },
                 () = tokio::time::sleep_until(check) => {
@@ -216,10 +221,11 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, unit: &Unit) {
+    /// One unit; true when media begins with it.
+    fn take(&mut self, unit: &Unit) -> bool {
         self.feed.push(unit);
         if !unit.is_frame() {
-            return;
+            return false;
         }
         let mut state = self.state.lock();
         let begins = state.state != SourceState::Flowing;
@@ -233,6 +239,7 @@ impl Reader {
         if begins || went_on_air {
             self.inbox.facts(self.id);
         }
+        begins
     }
 
     /// The next second, or the moment a stall would show if nothing came from now on.

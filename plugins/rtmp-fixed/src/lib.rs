@@ -57,9 +57,11 @@ impl Restreamer for Fixed {
         let mut failed = 0;
         loop {
             if source.is_none() && runtime::now_ms() >= due {
-                source = rtmp::connect(&url, &OPTIONS)
-                    .ok()
-                    .filter(|source| source.attach().is_ok());
+                source = match rtmp::connect(&url, &OPTIONS) {
+                    Ok(opened) => opened.attach().is_ok().then_some(opened),
+                    // Nothing was dialed: a bad URL does not get better.
+                    Err(error) => return Outcome::GaveUp(format!("{error:?}")),
+                };
                 due = runtime::now_ms() + u64::from(every);
             }
             let pause = due.saturating_sub(runtime::now_ms());

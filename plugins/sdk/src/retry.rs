@@ -9,7 +9,7 @@ use crate::IoError;
 /// What the kind of failure means for the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The media was there a moment ago: be quick once.
+    /// The media was there a moment ago: be quick once, then look often for a while.
     Dropped,
     /// The stream or its server is not there yet: look often for a while.
     Absent,
@@ -82,7 +82,9 @@ impl Retry {
         self.failures = self.failures.saturating_add(1);
         match class {
             Class::Dropped if first => jitter(0, QUICK_MS.min(self.max_ms), random),
-            Class::Absent if now_ms.saturating_sub(self.last_live_ms) < PATIENCE_MS => {
+            Class::Absent | Class::Dropped
+                if now_ms.saturating_sub(self.last_live_ms) < PATIENCE_MS =>
+            {
                 let top = 1_000.min(self.max_ms);
                 jitter(top / 2, top, random)
             }
@@ -155,10 +157,15 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_is_answered_quickly_once() {
+    fn a_drop_is_answered_quickly_once_then_like_an_absent_stream() {
         let mut retry = Retry::new(250, 30_000, 0);
         assert_eq!(retry.failed(Class::Dropped, 0, HIGHEST), 250);
-        assert_eq!(retry.failed(Class::Dropped, 0, HIGHEST), 500);
+        assert_eq!(retry.failed(Class::Dropped, 0, HIGHEST), 1_000);
+        assert_eq!(retry.failed(Class::Dropped, 0, LOWEST), 500);
+        assert!(
+            retry.failed(Class::Dropped, 60_000, HIGHEST) > 1_000,
+            "not for ever"
+        );
     }
 
     #[test]

@@ -1,0 +1,246 @@
+//! One server at a time under load, and what it used.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use restreamd_tests::eventually::eventually;
+use restreamd_tests::port;
+use restreamd_tests::proc::Running;
+use serde_json::Value;
+
+use crate::player::Player;
+use crate::server::{Contender, Server, Task, bound_command};
+use crate::usage;
+
+/// Bounds the attachment of the players; thousands take their time on two cores.
+const ATTACH: Duration = Duration::from_secs(180);
+/// Many pulls leave the origin in steps, so that it can serve a thousand of them.
+const ORIGIN_TICK_MILLIS: u64 = 20;
+
+/// What all servers go through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    /// Streams a server pulls.
+    pub(crate) pulls: usize,
+    /// Players, in turn on the streams.
+    pub(crate) players: usize,
+    /// Rate of a stream.
+    pub(crate) kbps: u32,
+    /// How long to measure.
+    pub(crate) seconds: Duration,
+    /// How long to let it run before.
+    pub(crate) warm: Duration,
+    /// Turns of each server.
+    pub(crate) rounds: usize,
+}
+
+/// What one turn of one server showed.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    /// CPU time of the server.
+    pub(crate) cpu: Duration,
+    /// For so long.
+    pub(crate) wall: Duration,
+    /// Received by all players, RTMP included.
+    pub(crate) bytes: u64,
+    /// Resident memory at the end less that before the players (or before the pulls, when there are many).
+    pub(crate) grown: f64,
+    /// Players that got too little.
+    pub(crate) short: u64,
+    /// Share of the source's messages that the witness got.
+    pub(crate) messages: f64,
+    /// Share of the source's media bytes that the witness got.
+    pub(crate) payload: f64,
+    /// Median of the delays of pictures.
+    pub p50: Duration,
+    /// Their 99th percentile.
+    pub p99: Duration,
+    /// Share of all cores that was idle.
+    pub(crate) idle: f64,
+}
+
+impl Turn {
+    /// CPU seconds for each 10^9 bits that players received.
+    pub(crate) fn cpu_per_gbit(&self) -> f64 {
+        self.cpu.as_secs_f64() / (self.bytes as f64 * 8.0 / 1e9)
+    }
+
+    /// Cores it kept busy.
+    pub(crate) fn cores(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.wall.as_secs_f64()
+    }
+}
+
+/// All turns of one contender.
+#[derive(Clone, Debug)]
+pub(crate) struct Results {
+    /// Whose they are.
+    pub(crate) contender: Contender,
+    /// In order.
+    pub(crate) turns: Vec<Turn>,
+}
+
+/// Where the measured binary is.
+#[derive(Clone, Debug)]
+pub(crate) struct Bench {
+    /// The restreamd binary.
+    pub(crate) restreamd: PathBuf,
+}
+
+impl Bench {
+    /// Lets every contender take its turn, all of them once a round.
+    pub(crate) fn compare(
+        &self,
+        contenders: &[Contender],
+        scenario: &Scenario,
+    ) -> anyhow::Result<Vec<Results>> {
+        let mut results: Vec<Results> = contenders
+            .iter()
+            .map(|contender| Results {
+                contender: *contender,
+                turns: Vec::new(),
+            })
+            .collect();
+        for round in 1..=scenario.rounds {
+            for result in &mut results {
+                let name = result.contender.to_string();
+                let turn = self.turn(result.contender, scenario).context(name)?;
+                println!(
+                    "round {round}: {:<17} {:.3} CPU-s per Gbit, {:.2} cores, {} short, delay {:.2?} / {:.2?}, idle {:.0} %",
+                    result.contender.to_string(),
+                    turn.cpu_per_gbit(),
+                    turn.cores(),
+                    turn.short,
+                    turn.p50,
+                    turn.p99,
+                    turn.idle * 100.0,
+                );
+                result.turns.push(turn);
+            }
+        }
+        Ok(results)
+    }
+
+    fn turn(&self, contender: Contender, scenario: &Scenario) -> anyhow::Result<Turn> {
+        let many = scenario.pulls > 1;
+        let tick = if many { ORIGIN_TICK_MILLIS } else { 0 };
+        let (_origin, origin) = start_origin(scenario.kbps, tick)?;
+        let task = |pulls| Task {
+            restreamd: &self.restreamd,
+            origin,
+            pulls,
+            connections: scenario.pulls + scenario.players,
+        };
+        let without_pulls = if many {
+            let server = Server::start(contender, &task(0))?;
+            Some(usage::resident(server.pid()))
+        } else {
+            None
+        };
+        let server = Server::start(contender, &task(scenario.pulls))?;
+        let last = format!("{}{}", server.url(), scenario.pulls - 1);
+        Player::attach(&last).with_context(|| format!("playing; it says: {}", server.said()))?;
+        let before = without_pulls.unwrap_or_else(|| usage::resident(server.pid()));
+        observe(&server, scenario, before)
+    }
+}
+
+fn start_origin(kbps: u32, tick_millis: u64) -> anyhow::Result<(Running, SocketAddr)> {
+    let addr = port::free();
+    let mut command = bound_command(&std::env::current_exe()?);
+    command.args(["origin", "--listen", &addr.to_string()]);
+    command.args(["--kbps", &kbps.to_string()]);
+    command.args(["--tick-millis", &tick_millis.to_string()]);
+    let mut running = Running::start(&mut command, "util-linux");
+    eventually("the origin listens", Duration::from_secs(10), || {
+        assert!(
+            running.ended().is_none(),
+            "the origin ended: {}",
+            running.stderr.text()
+        );
+        std::net::TcpStream::connect(addr).map_err(|error| error.to_string())
+    });
+    Ok((running, addr))
+}
+
+fn start_load(server: &Server, scenario: &Scenario, program: &Path) -> Running {
+    let mut command = bound_command(program);
+    command.args(["load", "--url", &server.url()]);
+    let numbers = [
+        ("--streams", scenario.pulls as u128),
+        ("--players", scenario.players as u128),
+        ("--kbps", u128::from(scenario.kbps)),
+        ("--warm-millis", scenario.warm.as_millis()),
+        ("--millis", scenario.seconds.as_millis()),
+    ];
+    for (name, number) in numbers {
+        command.args([name, &number.to_string()]);
+    }
+    Running::start(&mut command, "util-linux")
+}
+
+/// CPU of the server and idle time of the machine, at one moment.
+struct Reading {
+    at: Instant,
+    cpu: Duration,
+    idle: Duration,
+}
+
+impl Reading {
+    fn take(server: &Server) -> anyhow::Result<Self> {
+        Ok(Self {
+            at: Instant::now(),
+            cpu: usage::cpu(server.pid())?,
+            idle: usage::idle()?,
+        })
+    }
+}
+
+fn observe(server: &Server, scenario: &Scenario, before: u64) -> anyhow::Result<Turn> {
+    let mut load = start_load(server, scenario, &std::env::current_exe()?);
+    said(&mut load, "begin", ATTACH + scenario.warm);
+    let begin = Reading::take(server)?;
+    let told = said(&mut load, "end", scenario.seconds + ATTACH);
+    let end = Reading::take(server)?;
+    let grown = usage::resident(server.pid()) as f64 - before as f64;
+    for key in ["failure", "lost"] {
+        if let Some(why) = told[key].as_str() {
+            println!("players: {why}; the server says: {}", server.said());
+        }
+    }
+
+    let wall = end.at - begin.at;
+    let cores = std::thread::available_parallelism()?.get() as f64;
+    let nanos = |key: &str| Duration::from_nanos(told[key].as_u64().unwrap_or_default());
+    Ok(Turn {
+        cpu: end.cpu - begin.cpu,
+        wall,
+        bytes: told["bytes"].as_u64().context("no bytes")?,
+        grown,
+        short: told["short"].as_u64().context("no short")?,
+        messages: told["messages"].as_f64().context("no messages")?,
+        payload: told["payload"].as_f64().context("no payload")?,
+        p50: nanos("delay_p50_nanos"),
+        p99: nanos("delay_p99_nanos"),
+        idle: (end.idle - begin.idle).as_secs_f64() / (wall.as_secs_f64() * cores),
+    })
+}
+
+/// Waits for the players' line of this name.
+fn said(load: &mut Running, at: &str, within: Duration) -> Value {
+    eventually(&format!("the players say {at}"), within, || {
+        let lines = load.stdout.all();
+        let parsed = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let found = parsed.into_iter().find(|line| line["at"] == at);
+        assert!(
+            found.is_some() || load.ended().is_none(),
+            "the players ended: {}",
+            load.stderr.text()
+        );
+        found.ok_or_else(|| "nothing".to_owned())
+    })
+}

@@ -1,0 +1,254 @@
+//! Plugins that misbehave hurt their own restreamer and nothing else.
+
+use std::time::{Duration, Instant};
+
+use restreamd_tests::api::Api;
+use restreamd_tests::clip::Clip;
+use restreamd_tests::eventually::{eventually, holds};
+use restreamd_tests::host::TestHost;
+use restreamd_tests::player::Player;
+use restreamd_tests::provision::Provision;
+use restreamd_tests::source::Source;
+
+use crate::{SOON, node};
+
+/// A well-behaved pull on the same node, watched by a player.
+struct Neighbour {
+    clip: Clip,
+    source: Source,
+    player: Player,
+}
+
+impl Neighbour {
+    fn start(host: &TestHost, api: &Api) -> Self {
+        let clip = Clip::small();
+        let source = Source::open(&clip);
+        let pull = Provision::pull("neighbour", "live/neighbour", &source.url("live/stream1"));
+        api.start(&pull);
+        let player = Player::attach(&host.url("live/neighbour"));
+        player.wait_for_more(60, SOON);
+        Self {
+            clip,
+            source,
+            player,
+        }
+    }
+
+    /// # Panics
+    /// When the neighbour's player lost a frame or its source was dialled again.
+    fn is_unharmed(&self) {
+        self.player.wait_for_more(60, SOON);
+        self.player.assert_unbroken(&self.clip);
+        self.player.assert_monotonic();
+        assert_eq!(self.source.dials(), 1, "the neighbour was dialled again");
+    }
+}
+
+fn guest(kind: &str, source: &Source) -> Provision {
+    Provision::of_type(kind, "bad-guest", "live/guest").with("url", source.url("live/stream1"))
+}
+
+#[test]
+fn trapping_plugin_does_not_stop_the_stream() {
+    let clip = Clip::small();
+    let source = Source::open(&clip);
+    let host = node().plugin("trap-while-live").announce("trap").start();
+    let api = host.client();
+    // It traps once, two seconds after its source came on air.
+    let pull = guest("trap-while-live", &source).with("traps", "1");
+    api.start(&pull);
+    let player = Player::attach(&host.url("live/guest"));
+    player.wait_for_more(60, SOON);
+    let traps = || api.counter("restreamd_plugin_crashes_total");
+    eventually("it traps", SOON, || {
+        if traps() >= 1.0 {
+            Ok(())
+        } else {
+            Err(format!("{} traps", traps()))
+        }
+    });
+
+    // Long enough for the new instance to start (0.1 s to 5 s) and to get it wrong.
+    holds("the stream goes on", Duration::from_secs(8), || {
+        player.assert_attached();
+        let status = api.status(pull.guid());
+        if status["state"] == "LIVE" {
+            Ok(())
+        } else {
+            Err(status.to_string())
+        }
+    });
+    player.assert_unbroken(&clip);
+    player.assert_monotonic();
+    assert_eq!(source.dials(), 1, "a trap must not dial again");
+    assert_eq!(traps(), 1.0, "the new instance runs");
+}
+
+#[test]
+fn plugin_that_traps_again_and_again_fails_its_restreamer_only() {
+    let source = Source::open(&Clip::small());
+    let host = node()
+        .plugin("trap-while-live")
+        .announce("trap")
+        .announce("plugin-crashed")
+        .start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    let pull = guest("trap-while-live", &source)
+        .with("traps", "1000")
+        .with("afterMs", "0");
+    api.start(&pull);
+    // Five traps, each with a new start after 0.1 s to 5 s.
+    let failed = api.wait_for_phase(pull.guid(), "failed", Duration::from_secs(60));
+    assert!(
+        failed["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("plugin-crashed")),
+        "{failed}"
+    );
+    assert_eq!(failed["state"], "WAIT", "{failed}");
+    neighbour.is_unharmed();
+}
+
+#[test]
+fn looping_plugin_is_interrupted_and_its_neighbour_loses_no_frame() {
+    let source = Source::open(&Clip::small());
+    let host = node()
+        .plugin("spin-forever")
+        .announce("trap")
+        .announce("plugin-crashed")
+        .start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    let pull = guest("spin-forever", &source);
+    api.start(&pull);
+    let traps = || api.counter("restreamd_plugin_crashes_total");
+    eventually("it is interrupted", SOON, || {
+        if traps() >= 1.0 {
+            Ok(())
+        } else {
+            Err(format!("{} traps", traps()))
+        }
+    });
+    neighbour.is_unharmed();
+    assert!(
+        neighbour
+            .player
+            .longest_gap(Instant::now() - Duration::from_secs(5))
+            < Duration::from_secs(1)
+    );
+    api.delete(pull.guid());
+    assert_eq!(
+        source.connections(),
+        0,
+        "delete closes the source of a looping plugin"
+    );
+}
+
+#[test]
+fn plugin_that_loops_in_check_is_refused_in_time() {
+    let host = node().plugin("spin-forever").announce("check").start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    let begin = Instant::now();
+    let pull = Provision::of_type("spin-forever", "bad-guest", "live/guest")
+        .with("url", "rtmp://127.0.0.1/live/s")
+        .with("where", "check");
+    let answer = api.try_create(&[&pull]);
+    assert!(matches!(answer.status, 422 | 503), "{answer:?}");
+    answer.error(answer.status);
+    // Its own limit is 2 s.
+    assert!(
+        begin.elapsed() < Duration::from_secs(5),
+        "after {:?}",
+        begin.elapsed()
+    );
+    neighbour.is_unharmed();
+}
+
+#[test]
+fn memory_hog_is_stopped_at_its_limit() {
+    let source = Source::open(&Clip::small());
+    let host = node()
+        .plugin("hog-memory")
+        .announce("trap")
+        .announce("plugin-crashed")
+        .start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    let before = host.footprint().resident_kib;
+    let pull = guest("hog-memory", &source);
+    api.start(&pull);
+    let traps = || api.counter("restreamd_plugin_crashes_total");
+    eventually("it hits the limit", SOON, || {
+        if traps() >= 1.0 {
+            Ok(())
+        } else {
+            Err(format!("{} traps", traps()))
+        }
+    });
+    let grown = host.footprint().resident_kib.saturating_sub(before);
+    // 16 MiB of its own at a time, and room for what else the node does meanwhile.
+    assert!(grown < 64 * 1024, "grew by {grown} KiB");
+    neighbour.is_unharmed();
+}
+
+#[test]
+fn delete_does_not_wait_for_a_plugin_that_ignores_stop() {
+    let source = Source::open(&Clip::small());
+    let host = node().plugin("slow-stop").announce("stop").start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    let pull = guest("slow-stop", &source);
+    api.start(&pull);
+    api.wait_for_state(pull.guid(), "LIVE", SOON);
+    let begin = Instant::now();
+    api.delete(pull.guid());
+    assert!(
+        begin.elapsed() < Duration::from_secs(1),
+        "answered after {:?}",
+        begin.elapsed()
+    );
+    eventually(
+        "the source is closed",
+        Duration::from_secs(1),
+        || match source.connections() {
+            0 => Ok(()),
+            n => Err(format!("{n} open")),
+        },
+    );
+    // Two seconds of grace, then its Store is dropped.
+    let instances = || api.plugin("slow-stop")["instances"].clone();
+    eventually("its instance is gone", SOON, || {
+        if instances() == 0 {
+            Ok(())
+        } else {
+            Err(instances().to_string())
+        }
+    });
+    neighbour.is_unharmed();
+}
+
+#[test]
+fn flood_of_log_lines_is_cut() {
+    let source = Source::open(&Clip::small());
+    let host = node()
+        .plugin("log-flood")
+        .announce("log line")
+        .announce("flood")
+        .start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    let pull = guest("log-flood", &source);
+    api.start(&pull);
+    api.wait_for_state(pull.guid(), "LIVE", SOON);
+    holds("the flood goes on", Duration::from_secs(3), || Ok(()));
+    let lines = host
+        .logs()
+        .iter()
+        .filter(|line| line.contains("flood"))
+        .count();
+    // The guest writes without end; what comes through is bounded by lines per second.
+    assert!((1..500).contains(&lines), "{lines} lines in some 3 s");
+    neighbour.is_unharmed();
+}

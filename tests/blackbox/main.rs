@@ -1,0 +1,40 @@
+//! The black-box suite: what a client, a publisher and a viewer see of the real binary.
+//!
+//! One module per promise. Nothing in here knows the host's code; the peers are
+//! real tools or the scripted ones of the harness.
+
+mod config;
+mod contract;
+mod delete;
+mod demo;
+mod drain;
+mod durability;
+mod errors;
+mod example;
+mod guests;
+mod hostile_peers;
+mod logs_mask_secrets;
+mod plugins;
+mod reconnect;
+mod stall;
+mod tls;
+mod tokens;
+mod update;
+mod waiting_source;
+
+use std::time::Duration;
+
+use restreamd_tests::host::Builder;
+
+/// What the issue allows from a source that answers to LIVE.
+const LIVE: Duration = Duration::from_secs(1);
+/// The longest wait between two dials while a source has only just gone, or has
+/// not come yet: the policy's own 1 s of its first 60 s.
+const RETRY: Duration = Duration::from_secs(1);
+/// A bound for what has no promised time, on a slow machine with other tests at work.
+const SOON: Duration = Duration::from_secs(10);
+
+/// A node on ports of its own.
+fn node() -> Builder {
+    Builder::new(env!("CARGO_BIN_EXE_restreamd"))
+}

@@ -1,0 +1,27 @@
+//! Harness of the black-box suites: starts the real binary and real peers.
+//!
+//! It knows the documents (REST, RTMP, configuration, log lines), never the
+//! host's code: nothing here depends on the `restreamd` crate. Every wait has a
+//! deadline, every process is ended by its own id, and a missing tool fails the
+//! test with the name of the package that brings it.
+
+pub mod api;
+pub mod black_hole;
+pub mod clip;
+pub mod continuity;
+pub mod curl;
+pub mod eventually;
+pub mod ffmpeg;
+pub mod gst;
+pub mod host;
+pub mod log;
+pub mod netns;
+pub mod nginx;
+pub mod player;
+pub mod plugins;
+pub mod port;
+pub mod proc;
+pub mod provision;
+pub mod rtmpdump;
+pub mod source;
+pub mod token;

@@ -1,0 +1,12 @@
+//! A free loopback port for peers that cannot ask for port 0 themselves.
+
+use std::net::{SocketAddr, TcpListener};
+
+/// An address that was free a moment ago. Another process may take it first, so
+/// callers start again with a new one when their peer says it is taken.
+pub fn free() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+}
