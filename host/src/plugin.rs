@@ -11,6 +11,7 @@ pub mod engine;
 pub mod instance;
 pub mod limits;
 mod offline;
+mod stdio;
 #[cfg(test)]
 mod tests;
 pub mod wit;

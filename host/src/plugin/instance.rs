@@ -9,8 +9,9 @@ use wasmtime::{Engine, Store, StoreLimits, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::limits::{COMPONENT_HANDLES, Limits};
+use super::stdio::Stdio;
 use super::wit::{self, PolicyPre};
-use crate::restreamer::host::{Handover, Host, Job, Outcome, SourceId};
+use crate::restreamer::host::{Handover, Host, Job, Level, Outcome, SourceId};
 
 /// A source as a guest holds it.
 #[derive(Clone, Copy, Debug)]
@@ -22,14 +23,26 @@ pub struct Ctx {
     pub(super) table: ResourceTable,
     limits: StoreLimits,
     wasi: WasiCtx,
-    /// Ticks since the last host call.
+    stdio: Stdio,
+    /// Ticks since it last waited or used a source.
     ticks: u32,
 }
 
 impl Ctx {
-    /// A host call: the guest does something, so its clock starts again.
+    /// The guest waits or uses a source: its clock starts again, and what it printed
+    /// goes to the log. Calls that any busy loop can make (the clock, the log) are no
+    /// sign of life.
     pub(super) fn called(&mut self) {
         self.ticks = 0;
+        for line in self.stdio.take() {
+            self.host.log(Level::Info, &line);
+        }
+    }
+
+    fn log_the_rest(&mut self) {
+        for line in self.stdio.finish() {
+            self.host.log(Level::Info, &line);
+        }
     }
 }
 
@@ -45,8 +58,8 @@ impl WasiView for Ctx {
 /// How an instance died.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Crash {
-    /// It used its CPU time up without a host call.
-    #[error("ran for {0:?} without a host call")]
+    /// It used its CPU time up without waiting or using a source.
+    #[error("ran for {0:?} without waiting")]
     Overran(Duration),
     /// It wanted more memory than it may have.
     #[error("wanted more than its {0} MiB of memory")]
@@ -82,11 +95,16 @@ impl Crash {
 pub(super) fn store(engine: &Engine, host: Box<dyn Host>, limits: &Limits) -> Store<Ctx> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(limits.handles);
+    let stdio = Stdio::default();
     let ctx = Ctx {
         host,
         table,
         limits: limits.store(),
-        wasi: WasiCtxBuilder::new().build(),
+        wasi: WasiCtxBuilder::new()
+            .stdout(stdio.clone())
+            .stderr(stdio.clone())
+            .build(),
+        stdio,
         ticks: 0,
     };
     let mut store = Store::new(engine, ctx);
@@ -115,9 +133,9 @@ pub(super) async fn run(
     job: &Job,
     former: Option<&Handover>,
 ) -> Result<Outcome, Crash> {
-    drive(pre, &mut store, job, former)
-        .await
-        .map_err(|error| Crash::of(&error, limits))
+    let ended = drive(pre, &mut store, job, former).await;
+    store.data_mut().log_the_rest();
+    ended.map_err(|error| Crash::of(&error, limits))
 }
 
 async fn drive(

@@ -26,7 +26,7 @@ pub const COMPONENT_HANDLES: usize = 1_000;
 pub struct Limits {
     /// MiB of memory of one instance.
     pub memory_mib: usize,
-    /// Ticks of 10 ms without a host call after which an instance is interrupted.
+    /// Ticks of 10 ms without waiting or using a source after which an instance is interrupted.
     pub ticks: u32,
     /// Resource handles of one instance.
     pub handles: usize,
