@@ -58,6 +58,17 @@ impl Headers {
         }
     }
 
+    /// Forgets tracks that another source does not have.
+    pub fn keep_tracks_of(&mut self, other: &Self) {
+        let has = |lane, track| {
+            other
+                .tracks
+                .iter()
+                .any(|(l, t, _)| (*l, *t) == (lane, track))
+        };
+        self.tracks.retain(|(lane, track, _)| has(*lane, *track));
+    }
+
     /// Whether a track of this kind was set up.
     pub fn has(&self, lane: Lane) -> bool {
         self.tracks.iter().any(|(l, ..)| *l == lane)

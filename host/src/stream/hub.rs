@@ -9,6 +9,7 @@ use restreamd_rtmp::chunk::Wire;
 use tokio::sync::{Notify, watch};
 
 use super::Config;
+use super::backlog::Backlog;
 use super::headers::Headers;
 use super::progress::{AudioFacts, Progress, VideoFacts};
 use super::ring::{Bounds, Ring};
@@ -148,6 +149,7 @@ impl Stream {
             first_audio: None,
             progress: Arc::new(Mutex::new(Progress::new(Instant::now()))),
             stall,
+            backlog: Backlog::default(),
         }
     }
 
@@ -237,21 +239,28 @@ impl Stream {
         look(&self.inner.lock())
     }
 
-    /// One unit of a feed: goes out when the feed is on air, or puts it on air.
-    fn append(&self, feed: &Feed, unit: &Unit, may_start: bool) {
+    /// One unit of a feed: goes out when the feed is on air, or puts it on air. False
+    /// when the feed is not on air.
+    fn append(&self, feed: &Feed, unit: &Unit, may_start: bool) -> bool {
         let mut inner = self.inner.lock();
         if inner.ended {
-            return;
+            return false;
         }
         if inner
             .on_air
             .as_ref()
             .is_none_or(|on_air| on_air.id != feed.id)
         {
-            if inner.pending != Some(feed.id) || !may_start {
-                return;
+            // A start of its own beats the group before it.
+            let group = if may_start { &[] } else { feed.backlog.units() };
+            let first = group.first().or(may_start.then_some(unit));
+            let Some(first) = first.filter(|_| inner.pending == Some(feed.id)) else {
+                return false;
+            };
+            self.switch(&mut inner, feed, first);
+            for former in group {
+                self.add(&mut inner, former);
             }
-            self.switch(&mut inner, feed, unit);
         }
         self.add(&mut inner, unit);
         let tip = Tip::At(inner.ring.next_seq());
@@ -261,6 +270,7 @@ impl Stream {
         } else {
             self.dirty.notify_one();
         }
+        true
     }
 
     fn switch(&self, inner: &mut Inner, feed: &Feed, unit: &Unit) {
@@ -277,6 +287,7 @@ impl Stream {
             inner.wire_base = inner.timeline.now();
             inner.ring.invalidate_starts();
         }
+        inner.headers.keep_tracks_of(&feed.headers);
         for header in feed.headers.units(unit.timestamp) {
             self.add(inner, &header);
         }
@@ -370,6 +381,8 @@ pub struct Feed {
     first_audio: Option<u32>,
     progress: Arc<Mutex<Progress>>,
     stall: Option<Duration>,
+    /// What it would start with, while it is not on air.
+    backlog: Backlog,
 }
 
 impl Feed {
@@ -393,7 +406,11 @@ impl Feed {
         self.progress.lock().observe(unit, Instant::now());
         self.headers.take(unit);
         let may_start = self.may_start(unit);
-        self.stream.append(self, unit, may_start);
+        if self.stream.append(self, unit, may_start) {
+            self.backlog.clear();
+        } else {
+            self.backlog.push(unit);
+        }
     }
 
     fn may_start(&mut self, unit: &Unit) -> bool {

@@ -256,4 +256,42 @@ mod tests {
         );
         assert_eq!(stream.on_air(), Some(new.id()));
     }
+
+    #[tokio::test]
+    async fn a_warm_source_takes_over_without_waiting_for_its_next_keyframe() {
+        let (stream, mut old) = stream(Config::default());
+        let mut subscriber = Subscriber::new(stream.clone());
+        old.push(&unit(Content::Keyframe, 1_000, 10));
+        let mut warm = stream.feed(None);
+        warm.push(&unit(Content::Header { track: 0 }, 500, 9));
+        warm.push(&unit(Content::Keyframe, 500, 21));
+        warm.push(&unit(Content::Frame, 540, 22));
+        let mut out = Vec::new();
+        subscriber.take(&mut out);
+        warm.attach();
+        warm.push(&unit(Content::Frame, 580, 23));
+        subscriber.take(&mut out);
+        let sizes: Vec<usize> = out.iter().map(Wire::payload_len).collect();
+        assert_eq!(sizes, [10, 9, 21, 22, 23]);
+    }
+
+    #[tokio::test]
+    async fn a_source_without_video_replaces_one_with_it() {
+        let (stream, mut old) = stream(Config::default());
+        old.push(&unit(Content::Header { track: 0 }, 0, 9));
+        old.push(&unit(Content::Keyframe, 0, 10));
+        let mut audio = stream.feed(None);
+        audio.attach();
+        for at in (0..1_500).step_by(100) {
+            let mut unit = unit(Content::Frame, at, 30);
+            unit.lane = Lane::Audio;
+            audio.push(&unit);
+        }
+        let mut out = Vec::new();
+        assert_eq!(Subscriber::new(stream).take(&mut out), Batch::Frames);
+        assert!(
+            out.iter().all(|wire| wire.payload_len() == 30),
+            "no header of the old video"
+        );
+    }
 }
