@@ -1,8 +1,11 @@
 //! The properties of the `rtmp` type.
 
 use restreamd_plugin::rtmp::ConnectOptions;
+use restreamd_plugin::sources::Wishes;
 use restreamd_plugin::{Description, Direction, Problem, Properties, Property, property};
 
+/// More sources than this are a mistake.
+const MAX_SOURCES: usize = 16;
 /// Shortest and default stall, milliseconds: below 500 a lost packet is a stall.
 const STALL_MS: (u32, u32) = (500, 2_500);
 /// Bounds and defaults of the waits, milliseconds.
@@ -13,9 +16,12 @@ const CONNECT_TIMEOUT_MS: (u32, u32, u32) = (500, 60_000, 10_000);
 /// The properties, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    pub(crate) url: String,
-    pub(crate) retry_min_ms: u32,
-    pub(crate) retry_max_ms: u32,
+    /// Where from, best first.
+    pub(crate) urls: Vec<String>,
+    standby: bool,
+    return_after_ms: u32,
+    retry_min_ms: u32,
+    retry_max_ms: u32,
     connect_timeout_ms: u32,
     stall_ms: Option<u32>,
     swf_url: Option<String>,
@@ -27,7 +33,9 @@ impl Settings {
         let text = |name| properties.get(&[name]).map(str::to_owned);
         let (min, max) = (RETRY_MIN_MS, RETRY_MAX_MS);
         let settings = Self {
-            url: source_url(properties)?,
+            urls: source_urls(properties)?,
+            standby: properties.flag("standby", false)?,
+            return_after_ms: properties.number("returnAfterMs", 0..=3_600_000, 10_000)?,
             retry_min_ms: properties.number("retryMinMs", min.0..=min.1, min.2)?,
             retry_max_ms: properties.number("retryMaxMs", max.0..=max.1, max.2)?,
             connect_timeout_ms: properties.number(
@@ -56,14 +64,28 @@ impl Settings {
         }
     }
 
-    /// Whether a running source serves these settings as well as the others.
-    pub(crate) fn same_source(&self, other: &Self) -> bool {
-        let waits_aside = Self {
+    /// Whether a source opened by the other settings serves these as well.
+    pub(crate) fn dials_like(&self, other: &Self) -> bool {
+        let plan_aside = Self {
+            urls: other.urls.clone(),
+            standby: other.standby,
+            return_after_ms: other.return_after_ms,
             retry_min_ms: other.retry_min_ms,
             retry_max_ms: other.retry_max_ms,
             ..self.clone()
         };
-        waits_aside == *other
+        plan_aside == *other
+    }
+
+    /// What the plan is to do.
+    pub(crate) fn wishes(&self) -> Wishes {
+        Wishes {
+            rungs: self.urls.len(),
+            slate: false,
+            return_after_ms: self.return_after_ms.into(),
+            standby: self.standby,
+            retry_ms: (self.retry_min_ms, self.retry_max_ms),
+        }
     }
 }
 
@@ -74,12 +96,50 @@ fn problem(key: &str, message: &str) -> Problem {
     }
 }
 
+/// `rtmpUri` first, then `rtmpUris`.
+fn source_urls(properties: &Properties) -> Result<Vec<String>, Problem> {
+    let one = properties
+        .get(&["rtmpUri"])
+        .map(|url| ("rtmpUri", url.to_owned()));
+    let more = properties.get(&["rtmpUris"]).map(list).unwrap_or_default();
+    let mut urls: Vec<String> = Vec::new();
+    for (key, url) in one
+        .into_iter()
+        .chain(more.into_iter().map(|url| ("rtmpUris", url)))
+    {
+        let url = source_url(key, url.trim())?;
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    match urls.len() {
+        0 => Err(problem("rtmpUri", "is required, or rtmpUris")),
+        1..=MAX_SOURCES => Ok(urls),
+        _ => Err(problem("rtmpUris", "must not hold more than 16 sources")),
+    }
+}
+
+/// A comma list, or the text of a JSON array of strings without escapes.
+fn list(text: &str) -> Vec<String> {
+    let text = text.trim();
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let items = inner.unwrap_or(text).split(',').map(str::trim);
+    let plain = |item: &str| {
+        item.strip_prefix('"')
+            .and_then(|item| item.strip_suffix('"'))
+            .unwrap_or(item)
+            .to_owned()
+    };
+    items.filter(|item| !item.is_empty()).map(plain).collect()
+}
+
 /// The host parses the URL when it dials; here only what a person gets wrong.
-fn source_url(properties: &Properties) -> Result<String, Problem> {
-    let url = properties.get(&["rtmpUri"]).unwrap_or_default().trim();
+fn source_url(key: &str, url: &str) -> Result<String, Problem> {
     let rest = url
         .strip_prefix("rtmp://")
-        .ok_or_else(|| problem("rtmpUri", "must begin with rtmp://"))?;
+        .ok_or_else(|| problem(key, "must begin with rtmp://"))?;
     let mut parts = rest.split('/');
     let host = parts.next().unwrap_or_default();
     let (app, name) = (
@@ -88,7 +148,7 @@ fn source_url(properties: &Properties) -> Result<String, Problem> {
     );
     if host.is_empty() || app.is_empty() || name.is_empty() {
         return Err(problem(
-            "rtmpUri",
+            key,
             "must have the form rtmp://host[:port]/app/name",
         ));
     }
@@ -106,11 +166,10 @@ fn stall(properties: &Properties) -> Result<Option<u32>, Problem> {
 }
 
 pub(crate) fn describe() -> Description {
-    let mut uri = property(
+    let uri = property(
         "rtmpUri",
         "The stream to pull: rtmp://[user:password@]host[:port]/app/name[?query].",
     );
-    uri.required = true;
     let with_default = |name, doc, default: &str| Property {
         default: Some(default.to_owned()),
         ..property(name, doc)
@@ -121,6 +180,20 @@ pub(crate) fn describe() -> Description {
         direction: Direction::Feeds,
         properties: vec![
             uri,
+            property(
+                "rtmpUris",
+                "More sources in order of preference: a comma list or a JSON array.",
+            ),
+            with_default(
+                "returnAfterMs",
+                "A better source takes over again after it has held for so many milliseconds.",
+                "10000",
+            ),
+            with_default(
+                "standby",
+                "true keeps the next source connected, so that a switch costs nothing.",
+                "false",
+            ),
             with_default(
                 "stallMs",
                 "Media that stops for so many milliseconds is a stall; off for quiet sources.",
@@ -206,13 +279,24 @@ mod tests {
     }
 
     #[test]
-    fn other_waits_do_not_need_another_source() {
-        let parse = |list| Settings::parse(&given(list)).expect("legal");
-        let one = parse(&[("rtmpUri", "rtmp://h/a/n")]);
-        assert!(one.same_source(&parse(&[
-            ("rtmpUri", "rtmp://h/a/n"),
-            ("retryMaxMs", "900")
-        ])));
-        assert!(!one.same_source(&parse(&[("rtmpUri", "rtmp://h/a/m")])));
+    fn sources_come_as_a_list_or_as_json() {
+        let urls = |list: &[(&str, &str)]| Settings::parse(&given(list)).expect("legal").urls;
+        let both = ["rtmp://h/a/n", "rtmp://i/a/n"];
+        assert_eq!(urls(&[("rtmpUris", "rtmp://h/a/n, rtmp://i/a/n")]), both);
+        assert_eq!(
+            urls(&[("rtmpUris", r#"["rtmp://h/a/n","rtmp://i/a/n"]"#)]),
+            both
+        );
+        let repeated = ("rtmpUris", "rtmp://h/a/n,rtmp://i/a/n");
+        assert_eq!(urls(&[("rtmpUri", "rtmp://h/a/n"), repeated]), both);
+        assert_eq!(
+            refused(&[("rtmpUris", "rtmp://h/a/n,nonsense")]),
+            "rtmpUris"
+        );
+        let many = (0..17)
+            .map(|n| format!("rtmp://h{n}/a/n"))
+            .collect::<Vec<_>>()
+            .join(",");
+        assert_eq!(refused(&[("rtmpUris", &many)]), "rtmpUris");
     }
 }

@@ -60,7 +60,7 @@ fn parts(url: &RtmpUrl) -> (Scheme, &str, u16, &str, &str) {
 
 fn hides(text: &str) {
     let shown = match RtmpUrl::parse(text) {
-        Ok(url) => format!("{url} {url:?} {url:#?} {}", url.masked()),
+        Ok(url) => format!("{url} {url:?} {} {}", url.masked(), url.tc_url()),
         Err(error) => format!("{error} {error:?}"),
     };
     assert!(!shown.contains(SECRET), "{shown}");
