@@ -8,6 +8,7 @@ pub mod board;
 pub mod host;
 pub mod hosts;
 pub mod inbox;
+pub mod scrub;
 pub mod session;
 pub mod source;
 pub mod task;
@@ -166,12 +167,13 @@ impl Restreamers {
         let running = self.0.running.lock();
         let current = running.get(&(provision.clone(), stream.clone()))?;
         let (phase, since) = current.shared.phase();
+        let source = current.shared.source();
         let board = current.shared.board.lock();
         let version = current.version.lock().clone();
         Some(Status {
             phase,
             since,
-            source: board.source.clone(),
+            source,
             attempt: board.attempts,
             next_attempt: board.next_attempt(),
             error: board.error.clone(),
@@ -243,8 +245,21 @@ impl Restreamers {
             stream,
             hosts,
             properties,
+            self.secret_keys(&assigned.kind),
             self.0.limits.sources,
         ))
+    }
+
+    fn secret_keys(&self, kind: &RestreamType) -> Vec<String> {
+        let description = self.0.plugins.describe(kind);
+        let secret = description
+            .iter()
+            .flat_map(|d| &d.properties)
+            .filter(|p| p.secret);
+        secret
+            .flat_map(|p| p.aliases.iter().chain([&p.name]))
+            .cloned()
+            .collect()
     }
 
     fn spawn(&self, assigned: Assigned, shared: Arc<Shared>) -> Running {

@@ -277,7 +277,9 @@ impl Playing {
             };
             self.last = timestamp;
             let wire = Wire::media(tag.kind, timestamp, &tag.body);
-            stream.write_all(&wire.for_stream(self.stream_id))?;
+            let (head, rest) = wire.for_stream(self.stream_id);
+            stream.write_all(&head)?;
+            stream.write_all(&rest)?;
         }
         Ok(())
     }

@@ -17,6 +17,7 @@ use tracing::{Instrument, debug, info, info_span};
 use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState};
 use super::hosts::Hosts;
 use super::inbox::Inbox;
+use super::scrub::Scrub;
 use crate::rtmp::dial::Dialed;
 use crate::stream::progress::Progress;
 use crate::stream::timeline::Lane;
@@ -34,7 +35,6 @@ pub struct Source {
     stall: Option<Duration>,
     progress: Arc<Mutex<Progress>>,
     state: Arc<Mutex<State>>,
-    attached: bool,
     stream: Arc<Stream>,
     task: AbortHandle,
 }
@@ -81,7 +81,6 @@ impl Source {
             stall,
             progress,
             state,
-            attached: false,
             stream,
             task,
         }
@@ -97,26 +96,20 @@ impl Source {
         &self.url
     }
 
-    /// Whether it is the one attached.
-    pub fn is_attached(&self) -> bool {
-        self.attached
+    /// Whether it is attached, and whether the stream plays it.
+    pub fn standing(&self) -> (bool, bool) {
+        self.stream.standing(self.feed)
     }
 
     /// It goes on air at its next keyframe.
-    pub fn attach(&mut self) {
-        self.attached = true;
+    pub fn attach(&self) {
         self.stream.attach(self.feed);
-    }
-
-    /// Another one was attached.
-    pub fn unmark(&mut self) {
-        self.attached = false;
     }
 
     /// What is known of it.
     pub fn facts(&self) -> Facts {
         let now = Instant::now().into_std();
-        let on_air = self.stream.on_air() == Some(self.feed);
+        let (attached, on_air) = self.standing();
         let (state, flowing) = {
             let state = self.state.lock();
             (
@@ -135,10 +128,10 @@ impl Source {
         };
         Facts {
             state,
-            attached: self.attached,
+            attached,
             on_air,
-            video: progress.video().map(|facts| (facts, age(Lane::Video))),
-            audio: progress.audio().map(|facts| (facts, age(Lane::Audio))),
+            video: progress.video(now).map(|facts| (facts, age(Lane::Video))),
+            audio: progress.audio(now).map(|facts| (facts, age(Lane::Audio))),
             gop: progress.gop(),
             bytes: progress.bytes(),
             flowing,
@@ -169,7 +162,9 @@ struct Reader {
 impl Reader {
     async fn run(mut self, url: RtmpUrl, options: ConnectOptions) {
         self.hosts.admit(url.host(), url.port()).await;
-        let failure = self.pull(&url, &options).await;
+        let Failure { class, text } = self.pull(&url, &options).await;
+        // Peers repeat what they were asked for.
+        let failure = Failure::new(class, Scrub::of_url(&url).apply(&text));
         self.hosts.failed(url.host(), url.port(), &self.inbox);
         info!(class = failure.class.as_str(), reason = %failure, bytes = self.feed.progress().lock().bytes(), "source ended");
         self.state.lock().state = SourceState::Ended;

@@ -73,6 +73,8 @@ impl Task {
 
     /// One run on the newest build; `None` when it had to be dropped after a stop.
     async fn run_once(&self, former: Option<Handover>) -> Option<Result<Outcome, Crash>> {
+        // Before the build is chosen: an upgrade wanted from here on is for this run.
+        self.shared.inbox.begin_run();
         let Some(build) = self.plugins.build(&self.assigned.kind) else {
             let text = format!(
                 "the type {} is not installed on this node",
@@ -81,7 +83,6 @@ impl Task {
             return Some(Ok(Outcome::GaveUp(text)));
         };
         *self.version.lock() = Some(build.version().to_owned());
-        self.shared.inbox.begin_run();
         let job = Job {
             provision_guid: self.assigned.provision.to_string(),
             stream_guid: self.assigned.stream.to_string(),
@@ -114,6 +115,7 @@ impl Task {
                 Next::Run(handover)
             }
             Outcome::GaveUp(text) => {
+                let text = self.shared.scrubbed(&text);
                 info!(reason = text, "the policy gave up");
                 self.shared.keep_only(&[]);
                 self.shared.board.lock().fail("gave-up", &text);

@@ -173,10 +173,12 @@ impl Connection {
             let Some(play) = self.play.as_mut() else {
                 return Ok(());
             };
-            let before = self.outbox.is_empty();
-            debug_assert!(before, "the outbox was flushed");
             if let Step::Close(why) = play.step(&mut self.session, &mut self.outbox) {
-                return Err(Closed::Ours(why));
+                if self.publications.is_empty() {
+                    return Err(Closed::Ours(why));
+                }
+                debug!(why, "play ended; the connection publishes");
+                self.play = None;
             }
             if self.outbox.is_empty() && self.session.output_pending() == 0 {
                 return Ok(());
@@ -217,16 +219,16 @@ impl Connection {
 
     fn deadline(&mut self) -> Option<Instant> {
         let stage = self.session.stage();
-        if stage != self.stage.0 {
+        let busy = self.play.is_some() || !self.publications.is_empty();
+        if stage != self.stage.0 || busy {
             self.stage = (stage, Instant::now());
         }
         let limit = match stage {
             Stage::Handshake => HANDSHAKE,
             Stage::Connect => CONNECT,
-            Stage::Ready if self.play.is_none() => IDLE_READY,
-            Stage::Ready | Stage::Granted => return None,
+            Stage::Ready | Stage::Granted => IDLE_READY,
         };
-        Some(self.stage.1 + limit)
+        (!busy).then_some(self.stage.1 + limit)
     }
 
     fn events(&mut self) -> Result<(), Closed> {

@@ -11,9 +11,9 @@ use tracing::{Instrument, info, info_span, warn};
 
 use super::connection::{self, Context};
 
-/// What the kernel may hold for a player that reads slowly, so that the decision
-/// what to leave out stays with us.
-const SEND_BUFFER: usize = 256 * 1024;
+/// Bytes the kernel may hold for a player beyond what is under way to it, so that the
+/// decision what to leave out stays with us.
+const UNSENT: u32 = 64 * 1024;
 /// A peer that acknowledges nothing for so long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Waiting connections; the kernel caps it at `net.core.somaxconn`.
@@ -94,6 +94,6 @@ impl Listener {
 fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let socket = socket2::SockRef::from(stream);
-    let _ = socket.set_send_buffer_size(SEND_BUFFER);
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
 }

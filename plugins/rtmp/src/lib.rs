@@ -171,11 +171,11 @@ impl Pull {
                 .iter()
                 .position(|known| *known == url)
                 .filter(|_| fits(source));
-            let attached = source.facts().attached;
-            if rung.is_some() || attached {
-                plan.adopt(source.id(), rung, attached);
+            let on_air = source.facts().on_air;
+            if rung.is_some() || on_air {
+                plan.adopt(source.id(), rung, on_air);
             }
-            rung.is_some() || attached
+            rung.is_some() || on_air
         });
     }
 

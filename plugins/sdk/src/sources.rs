@@ -111,18 +111,25 @@ impl Sources {
 
     /// The memory of the waits, to be handed over.
     pub fn save(&self, now_ms: u64) -> Vec<u8> {
+        let wait =
+            |rung: &Rung| u32::try_from(rung.due_ms.saturating_sub(now_ms)).unwrap_or(u32::MAX);
         self.rungs
             .iter()
-            .flat_map(|rung| rung.retry.save(now_ms))
+            .flat_map(|rung| [rung.retry.save(now_ms), wait(rung).to_le_bytes().to_vec()].concat())
             .collect()
     }
 
     /// Takes over what [`Sources::save`] gave; bytes of another shape are ignored.
     pub fn restore(&mut self, bytes: &[u8], now_ms: u64) {
-        if bytes.len() == self.rungs.len() * Retry::SAVED {
-            for (rung, bytes) in self.rungs.iter_mut().zip(bytes.chunks(Retry::SAVED)) {
-                rung.retry.restore(bytes, now_ms);
-            }
+        const SAVED: usize = Retry::SAVED + 4;
+        if bytes.len() != self.rungs.len() * SAVED {
+            return;
+        }
+        for (rung, bytes) in self.rungs.iter_mut().zip(bytes.chunks_exact(SAVED)) {
+            let (retry, wait) = bytes.split_at(Retry::SAVED);
+            rung.retry.restore(retry, now_ms);
+            let wait = wait.try_into().map_or(0, u32::from_le_bytes);
+            rung.due_ms = now_ms + u64::from(wait);
         }
     }
 
@@ -301,7 +308,7 @@ impl Sources {
         let Some(playing) = self.rungs[..self.wishes.rungs].iter().position(on_air) else {
             return;
         };
-        let keep = playing + usize::from(self.wishes.standby);
+        let keep = (playing + usize::from(self.wishes.standby)).min(self.wishes.rungs - 1);
         let spare: Vec<u32> = self.rungs[keep + 1..]
             .iter_mut()
             .filter_map(|rung| rung.open.take())

@@ -98,15 +98,16 @@ impl Wire {
         &self.bytes
     }
 
-    /// The chunks for any message stream: shared for 1, else a patched copy.
+    /// The chunks for any message stream, as a head and the rest: all shared for 1, else
+    /// the first header is a patched copy.
     #[must_use]
-    pub fn for_stream(&self, stream_id: u32) -> Bytes {
+    pub fn for_stream(&self, stream_id: u32) -> (Bytes, Bytes) {
         if stream_id == SHARED_STREAM_ID {
-            return self.bytes.clone();
+            return (self.bytes.clone(), Bytes::new());
         }
-        let mut copy = BytesMut::from(&self.bytes[..]);
-        copy[STREAM_ID_AT..FIRST_HEADER].copy_from_slice(&stream_id.to_le_bytes());
-        copy.freeze()
+        let mut head = BytesMut::from(&self.bytes[..FIRST_HEADER]);
+        head[STREAM_ID_AT..].copy_from_slice(&stream_id.to_le_bytes());
+        (head.freeze(), self.bytes.slice(FIRST_HEADER..))
     }
 
     /// The payload without chunk headers, in order, as slices of the chunks.
