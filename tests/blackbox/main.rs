@@ -20,6 +20,7 @@ mod stall;
 mod tls;
 mod tokens;
 mod update;
+mod upstream_servers;
 mod waiting_source;
 
 use std::time::Duration;

@@ -17,7 +17,7 @@ use tracing::{Instrument, debug, info, info_span};
 use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState};
 use super::hosts::Hosts;
 use super::inbox::Inbox;
-use crate::rtmp::dial::Dialed;
+use crate::rtmp::dial::{Dialed, Heard};
 use crate::stream::progress::Progress;
 use crate::stream::timeline::Lane;
 use crate::stream::{Feed, FeedId, Stream, Unit};
@@ -201,7 +201,8 @@ impl Reader {
             tokio::select! {
                 biased; // the clock is asked when the socket has nothing more
                 media = dialed.next() => match media {
-                    Ok(media) => {
+                    Ok(Heard::Reconnect(_)) => {}
+                    Ok(Heard::Media(media)) => {
                         if let Some(unit) = Unit::classify(media)
                             && self.take(&unit)
                         {
