@@ -10,6 +10,7 @@ pub mod hosts;
 pub mod inbox;
 pub mod session;
 pub mod source;
+mod successor;
 pub mod task;
 
 use std::collections::HashMap;

@@ -14,6 +14,7 @@ mod example;
 mod guests;
 mod hostile_peers;
 mod logs_mask_secrets;
+mod moved_upstream;
 mod plugins;
 mod reconnect;
 mod stall;

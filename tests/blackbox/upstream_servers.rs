@@ -188,14 +188,15 @@ fn redirects_end_after_the_third_and_never_reach_a_blocked_address() {
     );
     assert!(status.to_string().contains("more than 3 times"), "{status}");
     assert_eq!(sources[0].dials(), 0);
-    for to in [
-        "rtmp://169.254.169.254/live",
-        "rtmp://[::ffff:10.0.0.1]/live",
-        "rtmp://0xa9fea9fe/live",
-        "rtmp://2852039166/live",
-    ] {
-        let name = format!("blocked{}", to.len());
-        let source = gated(Gate::Redirect(to.to_owned()));
+    let forms = [
+        "169.254.169.254",
+        "[::ffff:10.0.0.1]",
+        "0xa9fea9fe",
+        "2852039166",
+    ];
+    for (index, form) in forms.into_iter().enumerate() {
+        let (name, to) = (format!("blocked{index}"), format!("rtmp://{form}/live"));
+        let source = gated(Gate::Redirect(to));
         fails(&api, &pull(&name, &source.url("live/stream1")), "blocked");
     }
 }

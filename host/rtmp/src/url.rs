@@ -307,8 +307,11 @@ fn parse_path(path: &str) -> Result<(&str, &str), UrlError> {
     let path = path.strip_prefix('/').ok_or(UrlError::App)?;
     let query = path.find('?').unwrap_or(path.len());
     let segments = &path[..query];
+    // The app's query ends where the name begins, and the name may have one too.
+    let own = path.get(query + 1..).unwrap_or_default();
+    let own = own.split('?').next().unwrap_or_default();
     if !segments.contains('/')
-        && let Some(slash) = path[query..].rfind('/')
+        && let Some(slash) = own.rfind('/').map(|at| at + 1)
     {
         let (app, name) = (&path[..query + slash], &path[query + slash + 1..]);
         return match (segments.is_empty(), name.is_empty()) {

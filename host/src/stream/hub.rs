@@ -97,6 +97,11 @@ pub struct StreamSnapshot {
 }
 
 impl Stream {
+    /// A stream that is in no registry: nobody can play it, its name is nobody's.
+    pub fn detached(guid: StreamGuid, config: &Config) -> Arc<Self> {
+        Self::start(guid, false, Arc::new(config.clone()))
+    }
+
     pub(super) fn start(guid: StreamGuid, published: bool, config: Arc<Config>) -> Arc<Self> {
         let bounds = Bounds {
             bytes: config.ring_bytes,
@@ -235,6 +240,15 @@ impl Stream {
 
     pub(super) fn read<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
         look(&self.inner.lock())
+    }
+
+    /// The feed's clock begins anew.
+    fn resume(&self, feed: FeedId) {
+        let mut inner = self.inner.lock();
+        let on_air = inner.on_air.as_ref().map(|on_air| on_air.id);
+        if on_air == Some(feed) {
+            inner.timeline.switch_source();
+        }
     }
 
     /// One unit of a feed: goes out when the feed is on air, or puts it on air.
@@ -386,6 +400,15 @@ impl Feed {
     /// Goes on air at its next start.
     pub fn attach(&self) {
         self.stream.attach(self.id);
+    }
+
+    /// What follows comes from another connection to the same source, with a clock and
+    /// headers of its own, and begins with a start. It stays on air.
+    pub fn resume(&mut self) {
+        self.headers = Headers::default();
+        self.first_audio = None;
+        self.progress.lock().resume();
+        self.stream.resume(self.id);
     }
 
     /// One unit, in the order it came.

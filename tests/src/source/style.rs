@@ -23,7 +23,7 @@ pub enum Style {
     /// One after the other, in large chunks.
     #[default]
     Plain,
-    /// Several tags in one aggregate message.
+    /// Several frames in one aggregate message.
     Aggregate,
     /// Chunks of sound and picture in turn.
     Interleaved,
@@ -110,7 +110,14 @@ impl Writer {
                 let wire = Wire::media(message.type_id, message.timestamp, &message.payload);
                 out.extend_from_slice(&wire.for_stream(message.stream_id));
             }),
-            Style::Aggregate => put(&aggregate(&messages), 4, out),
+            Style::Aggregate => {
+                // Metadata comes by itself: ffmpeg begins when it has seen it.
+                let (data, frames): (Vec<_>, Vec<_>) = messages
+                    .into_iter()
+                    .partition(|message| message.type_id == type_id::DATA_AMF0);
+                data.iter().for_each(|message| put(message, 6, out));
+                put(&aggregate(&frames), 4, out);
+            }
             Style::Interleaved => interleave(&messages, out),
             Style::BareExtended => messages.iter().for_each(|message| bare(message, out)),
             Style::Amf3 => messages.into_iter().for_each(|message| {
