@@ -16,6 +16,7 @@ mod hostile_peers;
 mod logs_mask_secrets;
 mod moved_upstream;
 mod plugins;
+mod probe;
 mod reconnect;
 mod stall;
 mod tls;
