@@ -35,6 +35,7 @@ mod login;
 mod metrics;
 mod openapi;
 mod plugin;
+mod probe;
 mod provision;
 mod stream;
 
@@ -143,7 +144,7 @@ fn provisions() -> axum::Router<State> {
                 .post(provision::create)
                 .put(provision::update),
         )
-        .route("/probe", reserved.clone().post(provision::probe))
+        .route("/probe", reserved.clone().post(probe::probe))
         .route("/distribute/{*guid}", reserved.post(distribute::distribute))
         .route("/{*guid}", get(provision::show).delete(provision::delete))
 }

@@ -8,9 +8,11 @@ pub mod board;
 pub mod host;
 pub mod hosts;
 pub mod inbox;
+pub mod probe;
 pub mod scrub;
 pub mod session;
 pub mod source;
+mod successor;
 pub mod task;
 
 use std::collections::HashMap;
@@ -18,9 +20,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tracing::{Instrument, info, info_span, warn};
 
 pub use board::{Incident, Phase};
+pub use probe::{Report, TooManyProbes};
 
 use crate::drain::Drain;
 use crate::id::{ProvisionGuid, RestreamType, StreamGuid};
@@ -88,6 +92,7 @@ struct Inner {
     hosts: Arc<Hosts>,
     limits: Limits,
     drain: Drain,
+    probes: Arc<Semaphore>,
     running: Mutex<HashMap<(ProvisionGuid, StreamGuid), Running>>,
 }
 
@@ -110,6 +115,7 @@ impl Restreamers {
             hosts: Arc::new(Hosts::new(policy)),
             limits,
             drain,
+            probes: Arc::new(Semaphore::new(probe::PROBES)),
             running: Mutex::default(),
         };
         Self(Arc::new(inner))

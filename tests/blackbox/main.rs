@@ -15,12 +15,15 @@ mod failover;
 mod guests;
 mod hostile_peers;
 mod logs_mask_secrets;
+mod moved_upstream;
 mod plugins;
+mod probe;
 mod reconnect;
 mod stall;
 mod tls;
 mod tokens;
 mod update;
+mod upstream_servers;
 mod waiting_source;
 
 use std::time::Duration;

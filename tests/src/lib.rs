@@ -5,8 +5,10 @@
 //! deadline, every process is ended by its own id, and a missing tool fails the
 //! test with the name of the package that brings it.
 
+pub mod amf;
 pub mod api;
 pub mod black_hole;
+pub mod certificate;
 pub mod clip;
 pub mod continuity;
 pub mod curl;

@@ -236,33 +236,33 @@ impl StreamElement {
 }
 
 fn media(snapshot: &StreamSnapshot) -> Option<Media> {
-    let video = |VideoFacts {
-                     codec,
-                     width,
-                     height,
-                     fps,
-                     kbps,
-                 }: &VideoFacts| Video {
-        codec,
-        width: *width,
-        height: *height,
-        fps: *fps,
-        kbps: *kbps,
-    };
-    let audio = |AudioFacts { codec, kbps }: &AudioFacts| Audio { codec, kbps: *kbps };
-    let (video, audio) = (
-        snapshot.video.as_ref().map(video),
-        snapshot.audio.as_ref().map(audio),
-    );
+    media_of(snapshot.video.clone(), snapshot.audio.clone(), snapshot.gop)
+}
+
+/// What was measured, if anything was.
+pub(super) fn media_of(
+    video: Option<VideoFacts>,
+    audio: Option<AudioFacts>,
+    gop: Option<std::time::Duration>,
+) -> Option<Media> {
     let any = video.is_some() || audio.is_some();
     any.then(|| Media {
-        video,
-        audio,
-        gop_ms: snapshot.gop.map(millis),
+        video: video.map(|facts| Video {
+            codec: facts.codec,
+            width: facts.width,
+            height: facts.height,
+            fps: facts.fps,
+            kbps: facts.kbps,
+        }),
+        audio: audio.map(|facts| Audio {
+            codec: facts.codec,
+            kbps: facts.kbps,
+        }),
+        gop_ms: gop.map(millis),
     })
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

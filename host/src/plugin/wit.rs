@@ -32,7 +32,7 @@ pub use generated::restreamd::plugin::{media, rtmp, runtime, types};
 pub use generated::{Policy, PolicyPre};
 
 use super::instance::{Ctx, SourceHandle};
-use crate::restreamer::host::{self, Class, ConnectOptions, DialOptions, Failure, Stall};
+use crate::restreamer::host::{self, Class, ConnectOptions, DialOptions, Failure, Stall, Trust};
 
 /// Used when a guest asks for no timeout of its own.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,6 +80,15 @@ impl rtmp::Host for Ctx {
         options: rtmp::ConnectOptions,
     ) -> Call<Result<Resource<SourceHandle>, types::IoError>> {
         self.called();
+        let trust = match &options.tls {
+            rtmp::TlsCheck::Verify => Ok(Trust::Verify),
+            rtmp::TlsCheck::Pin(pin) => Trust::pin(pin),
+            rtmp::TlsCheck::Skip => Ok(Trust::Skip),
+        };
+        let trust = match trust {
+            Ok(trust) => trust,
+            Err(failure) => return Ok(Err(io_error(failure))),
+        };
         let timeout = match options.connect_timeout_ms {
             0 => DEFAULT_TIMEOUT,
             ms => Duration::from_millis(ms.into()),
@@ -92,6 +101,7 @@ impl rtmp::Host for Ctx {
                 page_url: options.page_url,
                 flash_ver: options.flash_ver,
                 fc_subscribe: options.fc_subscribe,
+                trust,
             },
         };
         match self.host.connect(&url, options) {

@@ -15,7 +15,7 @@ use super::error::{Error, refusal, unexpected};
 use super::field::Invalid;
 use super::spec::{self, Request, Verb};
 use super::types::Types;
-use super::{Provision, keys, mask};
+use super::{Provision, ProvisionStream, keys, mask};
 use crate::id::{NodeGroup, ProvisionGuid, StreamGuid};
 use crate::store::{self, Page, Revision, Store};
 
@@ -222,6 +222,29 @@ impl Service {
             .chain(readers.entries)
             .map(guid)
             .collect()
+    }
+
+    /// Judges a body of one provision with one stream that is fed, and stores nothing.
+    pub async fn candidate(&self, body: &[u8]) -> Result<(ProvisionGuid, ProvisionStream), Error> {
+        let mut requests = spec::requests(body)?;
+        let (Some(Request { path, document }), true) = (requests.pop(), requests.is_empty()) else {
+            return Err(Invalid::whole("must be one provision").into());
+        };
+        let kind_of = |_, name: &str| self.0.types.kind_of(name);
+        let provision = spec::provision(document, &path, Verb::Create, &kind_of)?;
+        let judged = [provision];
+        self.0.judge(&judged, &[path]).await?;
+        let [provision] = judged;
+        let mut streams = provision.streams.into_iter();
+        match (streams.next(), streams.next()) {
+            (Some(stream), None) if stream.feeds => Ok((provision.guid, stream)),
+            (Some(_), None) => Err(Invalid::at(
+                "streams[0].camParams.properties.type",
+                "reads a stream: there is no source to look at",
+            )
+            .into()),
+            _ => Err(Invalid::at("streams", "must hold one stream").into()),
+        }
     }
 
     async fn write(&self, group: &NodeGroup, change: Change) -> Result<Revision, Error> {

@@ -16,6 +16,7 @@ use super::host::{
 };
 use super::hosts::Hosts;
 use super::inbox::Inbox;
+use super::probe::Sight;
 use super::scrub::Scrub;
 use super::source::Source;
 use crate::stream::Stream;
@@ -161,6 +162,19 @@ impl Shared {
             })
             .collect();
         self.board.lock().phase(states.into_iter())
+    }
+
+    /// What the source that is attached, or else the first, shows.
+    pub(super) fn sight(&self) -> Option<Sight> {
+        let sources = self.sources.lock();
+        let attached = sources.open.iter().find(|source| source.standing().0);
+        let source = attached.or(sources.open.first())?;
+        let (dial, first_frame) = source.times();
+        Some(Sight {
+            facts: source.facts(),
+            dial,
+            first_frame,
+        })
     }
 
     fn with<T>(&self, id: SourceId, act: impl FnOnce(&mut Source) -> T) -> Option<T> {

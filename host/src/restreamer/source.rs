@@ -18,11 +18,14 @@ use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState};
 use super::hosts::Hosts;
 use super::inbox::Inbox;
 use super::scrub::Scrub;
-use crate::rtmp::dial::Dialed;
+use super::successor::{Ready, Successor};
+use crate::rtmp::dial::{Dialed, Heard};
 use crate::stream::progress::Progress;
 use crate::stream::timeline::Lane;
 use crate::stream::{Feed, FeedId, Stream, Unit};
 
+/// A peer that asks for a reconnect sooner than this after the last one is not heard.
+const RECONNECT_EVERY: Duration = Duration::from_secs(1);
 /// News of a healthy source comes so often.
 const FACTS_EVERY: Duration = Duration::from_secs(1);
 
@@ -30,6 +33,7 @@ const FACTS_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Source {
     id: SourceId,
+    born: Instant,
     url: RtmpUrl,
     feed: FeedId,
     stall: Option<Duration>,
@@ -42,6 +46,8 @@ pub struct Source {
 #[derive(Debug)]
 struct State {
     state: SourceState,
+    /// When the peer granted the stream.
+    granted: Option<Instant>,
     /// Since when media flows without a stall.
     flowing: Option<Instant>,
 }
@@ -59,6 +65,7 @@ impl Source {
         let feed = stream.feed(options.stall);
         let state = Arc::new(Mutex::new(State {
             state: SourceState::Dialing,
+            granted: None,
             flowing: None,
         }));
         let span = info_span!("source", id, url = %url);
@@ -76,6 +83,7 @@ impl Source {
         let task = tokio::spawn(reader.run(url.clone(), options).instrument(span)).abort_handle();
         Self {
             id,
+            born: Instant::now(),
             url,
             feed: feed_id,
             stall,
@@ -104,6 +112,16 @@ impl Source {
     /// It goes on air at its next keyframe.
     pub fn attach(&self) {
         self.stream.attach(self.feed);
+    }
+
+    /// How long it took from its opening to the grant and to the first frame.
+    pub fn times(&self) -> (Option<Duration>, Option<Duration>) {
+        let granted = self.state.lock().granted;
+        let first = self.progress.lock().flowing_since();
+        (
+            granted.map(|at| at.saturating_duration_since(self.born)),
+            first.map(|at| at.saturating_duration_since(self.born.into_std())),
+        )
     }
 
     /// What is known of it.
@@ -185,7 +203,12 @@ impl Reader {
             }
         };
         debug!("granted");
+        self.state.lock().granted = Some(Instant::now());
         let mut news = Instant::now() + FACTS_EVERY;
+        let mut successor: Option<Successor> = None;
+        let mut asked: Option<Instant> = None;
+        // Why the old connection ended, while another one may still take over.
+        let mut lost: Option<Failure> = None;
         loop {
             let flowing = self.state.lock().flowing.is_some();
             let check = if flowing {
@@ -195,14 +218,36 @@ impl Reader {
             };
             tokio::select! {
                 biased; // the clock is asked when the socket has nothing more
-                media = dialed.next() => match media {
-                    Ok(media) => {
+                ready = Successor::over(&mut successor) => match ready {
+                    Ok(ready) => {
+                        dialed = self.succeed(ready);
+                        lost = None;
+                    }
+                    Err(failure) => {
+                        info!(class = failure.class.as_str(), reason = %failure, "cannot reconnect as the peer asks");
+                        if let Some(failure) = lost {
+                            return failure;
+                        }
+                    }
+                },
+                heard = dialed.next(), if lost.is_none() => match heard {
+                    Ok(Heard::Media(media)) => {
                         if let Some(unit) = Unit::classify(media)
                             && self.take(&unit)
                         {
                             self.hosts.reached(url.host(), url.port());
                         }
                     }
+                    Ok(Heard::Reconnect(to)) => {
+                        let soon = asked.is_some_and(|at| at.elapsed() < RECONNECT_EVERY);
+                        if successor.is_none() && !soon {
+                            let to = to.unwrap_or_else(|| url.clone());
+                            info!(to = %to, "the peer asks for a reconnect");
+                            asked = Some(Instant::now());
+                            successor = Some(Successor::dial(to, options.clone(), self.hosts.clone()));
+                        }
+                    }
+                    Err(failure) if successor.is_some() => lost = Some(failure),
                     Err(failure) => return failure,
                 },
                 () = tokio::time::sleep_until(check) => {
@@ -214,6 +259,16 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Another connection goes on where the old one stops, within the same source.
+    fn succeed(&mut self, ready: Ready) -> Dialed {
+        info!("reconnected as the peer asked");
+        self.feed.resume();
+        for unit in &ready.units {
+            self.take(unit);
+        }
+        ready.dialed
     }
 
     /// One unit; true when media begins with it.

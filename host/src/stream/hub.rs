@@ -102,6 +102,11 @@ pub struct StreamSnapshot {
 }
 
 impl Stream {
+    /// A stream that is in no registry: nobody can play it, its name is nobody's.
+    pub fn detached(guid: StreamGuid, config: &Config) -> Arc<Self> {
+        Self::start(guid, false, Arc::new(config.clone()))
+    }
+
     pub(super) fn start(guid: StreamGuid, published: bool, config: Arc<Config>) -> Arc<Self> {
         let bounds = Bounds {
             bytes: config.ring_bytes,
@@ -251,6 +256,14 @@ impl Stream {
 
     pub(super) fn read<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
         look(&self.inner.lock())
+    }
+
+    /// The feed's clock begins anew.
+    fn resume(&self, feed: FeedId) {
+        let mut inner = self.inner.lock();
+        if inner.on_air_id() == Some(feed) {
+            inner.timeline.switch_source();
+        }
     }
 
     /// One unit of a feed: goes out when the feed is on air, or puts it on air. False
@@ -433,6 +446,15 @@ impl Feed {
     /// Goes on air at its next start.
     pub fn attach(&self) {
         self.stream.attach(self.id);
+    }
+
+    /// What follows comes from another connection to the same source, with a clock and
+    /// headers of its own, and begins with a start. It stays on air.
+    pub fn resume(&mut self) {
+        self.headers = Headers::default();
+        self.first_audio = None;
+        self.progress.lock().resume();
+        self.stream.resume(self.id);
     }
 
     /// One unit, in the order it came.

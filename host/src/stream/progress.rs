@@ -152,6 +152,11 @@ impl Progress {
         }
     }
 
+    /// The clock of what follows is another one: distances over the seam mean nothing.
+    pub fn resume(&mut self) {
+        self.last_keyframe = None;
+    }
+
     /// Takes in one unit.
     pub fn observe(&mut self, unit: &Unit, now: Instant) {
         self.bytes += unit.payload.len() as u64;

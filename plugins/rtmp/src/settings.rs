@@ -1,6 +1,6 @@
 //! The properties of the `rtmp` type.
 
-use restreamd_plugin::rtmp::ConnectOptions;
+use restreamd_plugin::rtmp::{ConnectOptions, TlsCheck};
 use restreamd_plugin::sources::Wishes;
 use restreamd_plugin::{Description, Direction, Problem, Properties, Property, property};
 
@@ -26,6 +26,17 @@ pub(crate) struct Settings {
     stall_ms: Option<u32>,
     swf_url: Option<String>,
     page_url: Option<String>,
+    flash_ver: Option<String>,
+    fc_subscribe: bool,
+    tls: Tls,
+}
+
+/// How a server's certificate is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Tls {
+    Verify,
+    Pin(String),
+    Skip,
 }
 
 impl Settings {
@@ -46,6 +57,9 @@ impl Settings {
             stall_ms: stall(properties)?,
             swf_url: text("swfUrl"),
             page_url: text("pageUrl"),
+            flash_ver: text("flashVer"),
+            fc_subscribe: properties.flag("fcSubscribe", false)?,
+            tls: tls(properties)?,
         };
         if settings.retry_min_ms > settings.retry_max_ms {
             return Err(problem("retryMinMs", "must not be greater than retryMaxMs"));
@@ -59,8 +73,13 @@ impl Settings {
             stall_ms: self.stall_ms,
             swf_url: self.swf_url.clone(),
             page_url: self.page_url.clone(),
-            flash_ver: None,
-            fc_subscribe: false,
+            flash_ver: self.flash_ver.clone(),
+            fc_subscribe: self.fc_subscribe,
+            tls: match &self.tls {
+                Tls::Verify => TlsCheck::Verify,
+                Tls::Pin(pin) => TlsCheck::Pin(pin.clone()),
+                Tls::Skip => TlsCheck::Skip,
+            },
         }
     }
 
@@ -138,8 +157,9 @@ fn list(text: &str) -> Vec<String> {
 /// The host parses the URL when it dials; here only what a person gets wrong.
 fn source_url(key: &str, url: &str) -> Result<String, Problem> {
     let rest = url
-        .strip_prefix("rtmp://")
-        .ok_or_else(|| problem(key, "must begin with rtmp://"))?;
+        .split_once("://")
+        .filter(|(scheme, _)| ["rtmp", "rtmps"].contains(&scheme.to_ascii_lowercase().as_str()));
+    let (_, rest) = rest.ok_or_else(|| problem(key, "must begin with rtmp:// or rtmps://"))?;
     let mut parts = rest.split('/');
     let host = parts.next().unwrap_or_default();
     let (app, name) = (
@@ -149,10 +169,29 @@ fn source_url(key: &str, url: &str) -> Result<String, Problem> {
     if host.is_empty() || app.is_empty() || name.is_empty() {
         return Err(problem(
             key,
-            "must have the form rtmp://host[:port]/app/name",
+            "must have the form rtmp[s]://host[:port]/app/name",
         ));
     }
     Ok(url.to_owned())
+}
+
+/// The pin is read again by the host; here it is named when it is none.
+fn tls(properties: &Properties) -> Result<Tls, Problem> {
+    let verify = properties.flag("tlsVerify", true)?;
+    let Some(pin) = properties.get(&["tlsPin"]).map(str::trim) else {
+        return Ok(if verify { Tls::Verify } else { Tls::Skip });
+    };
+    let digits = pin.chars().filter(|c| *c != ':');
+    if digits.clone().count() != 64 || !digits.clone().all(|c| c.is_ascii_hexdigit()) {
+        return Err(problem(
+            "tlsPin",
+            "must be the sha256 of a certificate: 64 hex digits",
+        ));
+    }
+    if !verify {
+        return Err(problem("tlsVerify", "cannot be false beside a tlsPin"));
+    }
+    Ok(Tls::Pin(digits.collect()))
 }
 
 fn stall(properties: &Properties) -> Result<Option<u32>, Problem> {
@@ -168,7 +207,7 @@ fn stall(properties: &Properties) -> Result<Option<u32>, Problem> {
 pub(crate) fn describe() -> Description {
     let uri = property(
         "rtmpUri",
-        "The stream to pull: rtmp://[user:password@]host[:port]/app/name[?query].",
+        "The stream to pull: rtmp[s]://[user:password@]host[:port]/app/name[?query].",
     );
     let with_default = |name, doc, default: &str| Property {
         default: Some(default.to_owned()),
@@ -218,6 +257,24 @@ pub(crate) fn describe() -> Description {
             property(
                 "pageUrl",
                 "pageUrl of connect, for servers that ask for it.",
+            ),
+            property(
+                "flashVer",
+                "flashVer of connect: what to call ourselves, for servers that are choosy.",
+            ),
+            with_default(
+                "fcSubscribe",
+                "Send FCSubscribe before play, as some CDNs want it.",
+                "false",
+            ),
+            with_default(
+                "tlsVerify",
+                "Check the certificate of an rtmps:// source; false lets anyone on the way listen in.",
+                "true",
+            ),
+            property(
+                "tlsPin",
+                "The sha256 of the only certificate to accept, in hex, instead of checking it against trusted roots.",
             ),
         ],
     }
@@ -269,6 +326,39 @@ mod tests {
         assert_eq!(
             refused(&[uri, ("connectTimeoutMs", "soon")]),
             "connectTimeoutMs"
+        );
+    }
+
+    #[test]
+    fn a_certificate_is_verified_unless_it_is_pinned_or_told_otherwise() {
+        let uri = ("rtmpUri", "RTMPS://h/a/n");
+        let pin = "AB:".repeat(31) + "cd";
+        let tls = |list: &[(&str, &str)]| Settings::parse(&given(list)).expect("legal").tls;
+        assert_eq!(tls(&[uri]), Tls::Verify);
+        assert_eq!(tls(&[uri, ("tlsVerify", "false")]), Tls::Skip);
+        assert_eq!(
+            tls(&[uri, ("tlsPin", &pin)]),
+            Tls::Pin("AB".repeat(31) + "cd")
+        );
+        assert_eq!(refused(&[uri, ("tlsPin", "abcd")]), "tlsPin");
+        assert_eq!(refused(&[uri, ("tlsVerify", "no")]), "tlsVerify");
+        assert_eq!(
+            refused(&[uri, ("tlsPin", &pin), ("tlsVerify", "false")]),
+            "tlsVerify"
+        );
+    }
+
+    #[test]
+    fn what_servers_ask_for_is_passed_on() {
+        let settings = Settings::parse(&given(&[
+            ("rtmpUri", "rtmp://h/a/n"),
+            ("flashVer", "WIN 1"),
+            ("fcSubscribe", "true"),
+        ]));
+        let options = settings.expect("legal").options();
+        assert_eq!(
+            (options.flash_ver.as_deref(), options.fc_subscribe),
+            (Some("WIN 1"), true)
         );
     }
 
