@@ -2,7 +2,9 @@
 //!
 //! Wiring only: every decision is in a module of its own.
 
+mod flv;
 pub mod metrics;
+mod socket;
 pub mod tls;
 
 use std::net::{SocketAddr, TcpListener};
@@ -76,6 +78,7 @@ impl App {
             .with_context(|| format!("api_listen {}", config.api_listen))?;
         api_listener.set_nonblocking(true)?;
         let api_addr = api_listener.local_addr()?;
+        let flv_listener = flv::bind(&config.flv)?;
 
         let runtime =
             Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
@@ -129,6 +132,15 @@ impl App {
         let mut registry = telemetry::registry();
         let api_metrics = api::Metrics::register(&mut registry);
         metrics::register(&mut registry, &streams, &restreamers, &plugins);
+        let mut beside = flv::router(&config, &streams, &auth, &drain, &mut registry);
+        let api_handle = Handle::new();
+        if let Some(listener) = flv_listener {
+            let (addr, routes) = (listener.local_addr()?, std::mem::take(&mut beside));
+            let routes = api::alone(routes, api_metrics.clone());
+            // Its end is the API's: one handle stops both, and its responses heed the drain.
+            tls::serve(listener, &config.api, routes, api_handle.clone(), &drain).await?;
+            info!(service = "flv", %addr, tls = config.api.tls_cert.is_some(), "listening");
+        }
         let state = api::State {
             plugins,
             restreamers: restreamers.clone(),
@@ -140,11 +152,10 @@ impl App {
             registry: Arc::new(registry),
             metrics: api_metrics,
         };
-        let api_handle = Handle::new();
         let api_task = tls::serve(
             api_listener,
             &config.api,
-            api::router(state),
+            api::router(state, beside),
             api_handle.clone(),
             &drain,
         )

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::auth::Secret;
 use crate::id::{NodeGroup, NodeId};
 use crate::rtmp::Access;
-use crate::{api, plugin, rtmp, stream, telemetry};
+use crate::{api, flv, plugin, rtmp, stream, telemetry};
 
 /// Environment variables of the program begin so.
 const ENV: &str = "RESTREAMD_";
@@ -67,6 +67,8 @@ pub struct Config {
     pub api: api::Config,
     /// `[rtmp]`
     pub rtmp: rtmp::Config,
+    /// `[flv]`
+    pub flv: flv::Config,
     /// `[stream]`
     pub stream: stream::Config,
     /// `[dial]`
@@ -146,6 +148,7 @@ impl Default for Config {
             jwt_secret: None,
             api: api::Config::default(),
             rtmp: rtmp::Config::default(),
+            flv: flv::Config::default(),
             stream: stream::Config::default(),
             dial: rtmp::policy::Config::default(),
             plugins: plugin::Config::default(),
@@ -271,7 +274,11 @@ impl Config {
         {
             return Err(bad("admin_password", "must not be empty"));
         }
-        let positive: [(&str, bool); 7] = [
+        let positive: [(&str, bool); 8] = [
+            (
+                "flv.subscribers",
+                (1..=1_000_000).contains(&self.flv.subscribers),
+            ),
             ("limits.connections", self.limits.connections > 0),
             ("limits.sources", (1..=32).contains(&self.limits.sources)),
             (
@@ -412,6 +419,8 @@ mod tests {
             ("node_group = \"default\"", "node_group"),
             ("store = \"etcd://a:1\"", "store"),
             ("[stream]\nring_bytes = 1", "stream.ring_bytes"),
+            ("[flv]\ncors = \"player.example\"", "flv.cors"),
+            ("[flv]\nsubscribers = 0", "flv.subscribers"),
             ("= 1", "line 1"),
         ];
         for (text, name) in cases {

@@ -11,6 +11,7 @@ mod drain;
 mod durability;
 mod errors;
 mod example;
+mod flv;
 mod guests;
 mod hostile_peers;
 mod logs_mask_secrets;

@@ -14,6 +14,7 @@ pub mod eventually;
 pub mod ffmpeg;
 pub mod gst;
 pub mod host;
+pub mod http_flv;
 pub mod log;
 pub mod netns;
 pub mod nginx;
