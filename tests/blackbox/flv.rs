@@ -258,6 +258,7 @@ fn a_drain_completes_the_responses() {
 fn assert_not_served(host: &TestHost) {
     let api = host.client().anonymous();
     api.get("/flv/live/cam").error(404);
+    api.get("/watch/live/cam").error(404);
 }
 
 #[test]
@@ -270,6 +271,7 @@ fn it_has_a_listener_of_its_own_when_told_so_and_none_when_turned_off() {
     let mut player = Recorder::start(&format!("http://{own}/flv/live/cam.flv"), &[]);
     player.wait_for_more(20_000, SOON);
     let there = Api::new(own);
+    assert_eq!(there.get("/watch/live/cam").status, 200);
     there.get("/flv/live/none").error(404);
     there.get("/as/v1/plugins").error(404);
     drop(player);

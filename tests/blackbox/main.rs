@@ -22,6 +22,7 @@ mod tls;
 mod tokens;
 mod update;
 mod waiting_source;
+mod watch;
 
 use std::time::Duration;
 

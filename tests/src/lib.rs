@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod black_hole;
+pub mod browser;
 pub mod clip;
 pub mod continuity;
 pub mod curl;

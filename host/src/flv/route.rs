@@ -1,4 +1,4 @@
-//! `/flv/{streamGuid}`.
+//! `/flv/{streamGuid}` and `/watch/{streamGuid}`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use super::body::{self, Viewer};
 use super::config::Cors;
 use super::metrics::Metrics;
+use super::page;
 use crate::drain::Drain;
 use crate::id::StreamGuid;
 use crate::stream::{Stream, Streams, Subscriber};
@@ -105,6 +106,7 @@ pub fn router(context: Context) -> axum::Router {
         .route("/flv/{*guid}", get(play))
         .layer(cors(&context.cors))
         .with_state(context)
+        .merge(page::router())
 }
 
 fn cors(cors: &Cors) -> CorsLayer {
