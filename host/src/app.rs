@@ -74,6 +74,11 @@ impl App {
         let rtmp_listener = Listener::bind(config.rtmp_listen, config.limits.connections)
             .with_context(|| format!("rtmp_listen {}", config.rtmp_listen))?;
         let rtmp_addr = rtmp_listener.addr()?;
+        let rtmps_listener = bind_rtmps(&config, &rtmp_listener, &drain).await?;
+        let mut own = vec![rtmp_addr];
+        if let Some(listener) = &rtmps_listener {
+            own.push(listener.addr()?);
+        }
         let api_listener = TcpListener::bind(config.api_listen)
             .with_context(|| format!("api_listen {}", config.api_listen))?;
         api_listener.set_nonblocking(true)?;
@@ -84,7 +89,7 @@ impl App {
             Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
         let plugins = Plugins::load(runtime, config.plugins.clone()).await?;
         let streams = Streams::new(config.stream.clone());
-        let policy = Arc::new(Policy::new(config.dial.clone(), vec![rtmp_addr]));
+        let policy = Arc::new(Policy::new(config.dial.clone(), own));
         let limits = Limits {
             sources: config.limits.sources,
             log_lines: config.limits.guest_log_lines,
@@ -117,7 +122,13 @@ impl App {
         cluster.started().await;
         follow_swaps(&plugins, &restreamers, &drain);
 
-        let context = rtmp_context(&config, &streams, &auth, &drain);
+        if let Some(listener) = rtmps_listener {
+            let addr = listener.addr()?;
+            let context = rtmp_context(&config, addr, &streams, &auth, &drain);
+            drain.spawn(listener.run(Arc::new(context)));
+            info!(service = "rtmps", %addr, "listening");
+        }
+        let context = rtmp_context(&config, rtmp_addr, &streams, &auth, &drain);
         drain.spawn(rtmp_listener.run(Arc::new(context)));
         info!(service = "rtmp", addr = %rtmp_addr, "listening");
 
@@ -208,8 +219,27 @@ pub fn auth_settings(config: &Config, secrets: &Secrets) -> auth::Settings {
     }
 }
 
+async fn bind_rtmps(
+    config: &Config,
+    plain: &Listener,
+    drain: &Drain,
+) -> anyhow::Result<Option<Listener>> {
+    let rtmp::Config {
+        tls_cert, tls_key, ..
+    } = &config.rtmp;
+    let (Some(addr), Some(cert), Some(key)) = (config.rtmps_listen, tls_cert, tls_key) else {
+        return Ok(None);
+    };
+    let tls = tls::rtmps(cert, key, drain).await?;
+    let listener = plain.bind_tls(addr, tls);
+    listener
+        .with_context(|| format!("rtmps_listen {addr}"))
+        .map(Some)
+}
+
 fn rtmp_context(
     config: &Config,
+    listen: SocketAddr,
     streams: &Streams,
     auth: &Auth,
     drain: &Drain,
@@ -227,7 +257,7 @@ fn rtmp_context(
         config: rtmp::Config {
             ..config.rtmp.clone()
         },
-        publish: config.publish_access(),
+        publish: config.publish_access(listen),
         verify,
         drain: drain.clone(),
     }

@@ -1,48 +1,10 @@
 //! The API over https with the operator's own certificate.
 
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
-
+use restreamd_tests::certificate::certificate;
 use restreamd_tests::curl::curl;
 use restreamd_tests::host::ADMIN;
-use restreamd_tests::proc::Running;
 
 use crate::node;
-
-/// A certificate for localhost, signed by itself.
-fn certificate(folder: &Path) {
-    let mut command = Command::new("openssl");
-    command.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "2",
-    ]);
-    command.args([
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost,IP:127.0.0.1",
-    ]);
-    // rustls takes no certificate of an authority as a server's own.
-    command.args([
-        "-addext",
-        "basicConstraints=critical,CA:FALSE",
-        "-keyout",
-        "key.pem",
-        "-out",
-        "cert.pem",
-    ]);
-    let mut running = Running::start(command.current_dir(folder), "openssl");
-    let status = running.wait(Duration::from_secs(20));
-    assert!(status.success(), "{}", running.stderr.text());
-}
 
 #[test]
 fn https_serves_the_same_contract() {

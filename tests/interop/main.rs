@@ -7,6 +7,7 @@ mod http_flv;
 mod play;
 mod publish;
 mod pull;
+mod rtmps;
 
 use std::time::Duration;
 

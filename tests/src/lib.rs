@@ -8,6 +8,7 @@
 pub mod api;
 pub mod black_hole;
 pub mod browser;
+pub mod certificate;
 pub mod clip;
 pub mod continuity;
 pub mod curl;

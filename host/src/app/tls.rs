@@ -1,7 +1,8 @@
-//! HTTP listeners, with or without TLS.
+//! HTTP listeners, with or without TLS, and the certificates of all listeners.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -15,6 +16,7 @@ use tracing::{info, warn};
 use super::socket;
 use crate::api;
 use crate::drain::Drain;
+use crate::rtmp::listener::Tls;
 
 /// A client gets so long to send a request's head.
 const HEAD: Duration = Duration::from_secs(10);
@@ -55,6 +57,17 @@ fn bound_waits(builder: &mut Builder<TokioExecutor>) {
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
+}
+
+/// RTMPS with the certificate of `[rtmp]`.
+pub(super) async fn rtmps(cert: &Path, key: &Path, drain: &Drain) -> anyhow::Result<Tls> {
+    let rustls = certificate("rtmp", cert, key, drain).await?;
+    Ok(Arc::new(move || {
+        let mut config = rustls::ServerConfig::clone(&rustls.get_inner());
+        // It is made for HTTP; a peer that asks for anything else would be refused.
+        config.alpn_protocols.clear();
+        Arc::new(config)
+    }))
 }
 
 /// Reads a certificate and follows its files until the drain. `table` is where the keys are.
