@@ -2,7 +2,9 @@
 //!
 //! Wiring only: every decision is in a module of its own.
 
+mod flv;
 pub mod metrics;
+mod socket;
 pub mod tls;
 
 use std::net::{SocketAddr, TcpListener};
@@ -72,16 +74,22 @@ impl App {
         let rtmp_listener = Listener::bind(config.rtmp_listen, config.limits.connections)
             .with_context(|| format!("rtmp_listen {}", config.rtmp_listen))?;
         let rtmp_addr = rtmp_listener.addr()?;
+        let rtmps_listener = bind_rtmps(&config, &rtmp_listener, &drain).await?;
+        let mut own = vec![rtmp_addr];
+        if let Some(listener) = &rtmps_listener {
+            own.push(listener.addr()?);
+        }
         let api_listener = TcpListener::bind(config.api_listen)
             .with_context(|| format!("api_listen {}", config.api_listen))?;
         api_listener.set_nonblocking(true)?;
         let api_addr = api_listener.local_addr()?;
+        let flv_listener = flv::bind(&config.flv)?;
 
         let runtime =
             Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
         let plugins = Plugins::load(runtime, config.plugins.clone()).await?;
         let streams = Streams::new(config.stream.clone());
-        let policy = Arc::new(Policy::new(config.dial.clone(), vec![rtmp_addr]));
+        let policy = Arc::new(Policy::new(config.dial.clone(), own));
         let limits = Limits {
             sources: config.limits.sources,
             log_lines: config.limits.guest_log_lines,
@@ -114,7 +122,13 @@ impl App {
         cluster.started().await;
         follow_swaps(&plugins, &restreamers, &drain);
 
-        let context = rtmp_context(&config, &streams, &auth, &drain);
+        if let Some(listener) = rtmps_listener {
+            let addr = listener.addr()?;
+            let context = rtmp_context(&config, addr, &streams, &auth, &drain);
+            drain.spawn(listener.run(Arc::new(context)));
+            info!(service = "rtmps", %addr, "listening");
+        }
+        let context = rtmp_context(&config, rtmp_addr, &streams, &auth, &drain);
         drain.spawn(rtmp_listener.run(Arc::new(context)));
         info!(service = "rtmp", addr = %rtmp_addr, "listening");
 
@@ -129,6 +143,15 @@ impl App {
         let mut registry = telemetry::registry();
         let api_metrics = api::Metrics::register(&mut registry);
         metrics::register(&mut registry, &streams, &restreamers, &plugins);
+        let mut beside = flv::router(&config, &streams, &auth, &drain, &mut registry);
+        let api_handle = Handle::new();
+        if let Some(listener) = flv_listener {
+            let (addr, routes) = (listener.local_addr()?, std::mem::take(&mut beside));
+            let routes = api::alone(routes, api_metrics.clone());
+            // Its end is the API's: one handle stops both, and its responses heed the drain.
+            tls::serve(listener, &config.api, routes, api_handle.clone(), &drain).await?;
+            info!(service = "flv", %addr, tls = config.api.tls_cert.is_some(), "listening");
+        }
         let state = api::State {
             plugins,
             restreamers: restreamers.clone(),
@@ -140,11 +163,10 @@ impl App {
             registry: Arc::new(registry),
             metrics: api_metrics,
         };
-        let api_handle = Handle::new();
         let api_task = tls::serve(
             api_listener,
             &config.api,
-            api::router(state),
+            api::router(state, beside),
             api_handle.clone(),
             &drain,
         )
@@ -197,8 +219,27 @@ pub fn auth_settings(config: &Config, secrets: &Secrets) -> auth::Settings {
     }
 }
 
+async fn bind_rtmps(
+    config: &Config,
+    plain: &Listener,
+    drain: &Drain,
+) -> anyhow::Result<Option<Listener>> {
+    let rtmp::Config {
+        tls_cert, tls_key, ..
+    } = &config.rtmp;
+    let (Some(addr), Some(cert), Some(key)) = (config.rtmps_listen, tls_cert, tls_key) else {
+        return Ok(None);
+    };
+    let tls = tls::rtmps(cert, key, drain).await?;
+    let listener = plain.bind_tls(addr, tls);
+    listener
+        .with_context(|| format!("rtmps_listen {addr}"))
+        .map(Some)
+}
+
 fn rtmp_context(
     config: &Config,
+    listen: SocketAddr,
     streams: &Streams,
     auth: &Auth,
     drain: &Drain,
@@ -216,7 +257,7 @@ fn rtmp_context(
         config: rtmp::Config {
             ..config.rtmp.clone()
         },
-        publish: config.publish_access(),
+        publish: config.publish_access(listen),
         verify,
         drain: drain.clone(),
     }

@@ -185,7 +185,8 @@ fn next_steps(api: SocketAddr, rtmp: SocketAddr, token: &str, document: &Value) 
     // Writing to a String cannot fail.
     let _ = write!(
         text,
-        "play it:\n  ffplay rtmp://{rtmp}/live/pull1\n  ffplay rtmp://{rtmp}/live/stream1\n\n\
+        "play it:\n  ffplay rtmp://{rtmp}/live/pull1\n  ffplay rtmp://{rtmp}/live/stream1\n  \
+         ffplay http://{api}/flv/live/pull1.flv\n  in a browser: http://{api}/watch/live/pull1\n\n\
          go on by hand (the token is good for eight hours):\n\
          JWT={token}\n\
          curl -s {auth} {base}/provision/nodegroup1\n\

@@ -1,4 +1,19 @@
-//! FLV files as media.
+//! FLV: files as media, and streams as HTTP responses with a page that plays them.
+//!
+//! HTTP-FLV is one more way to read a stream: a subscriber like those of RTMP, with
+//! the same rules for slow ones. Invariant: payloads are slices of the frames that
+//! all subscribers share.
+
+pub mod body;
+mod config;
+pub mod metrics;
+pub mod mux;
+mod page;
+pub mod route;
+
+pub use config::{Config, Cors};
+pub use metrics::Metrics;
+pub use route::{Context, Gate, Refused, router};
 
 use bytes::Bytes;
 use restreamd_rtmp::session::Media;

@@ -87,6 +87,8 @@ struct Settings {
     api_listen: Option<String>,
     #[arg(long, value_name = "ADDR")]
     rtmp_listen: Option<String>,
+    #[arg(long, value_name = "ADDR")]
+    rtmps_listen: Option<String>,
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
     #[arg(long, value_name = "DIR")]
@@ -114,6 +116,7 @@ impl Settings {
         let given = [
             self.api_listen,
             self.rtmp_listen,
+            self.rtmps_listen,
             self.advertise,
             self.data_dir,
             self.plugin_dir,

@@ -54,6 +54,14 @@ fn demo_pulls_its_own_clip_and_prints_lines_that_work() {
         .find_map(|w| word(w, "rtmp://").filter(|u| u.ends_with("live/pull1")));
     let url = url.unwrap_or_else(|| panic!("no play address of live/pull1: {said}"));
     ffmpeg::decodes(&url, Duration::from_secs(3));
+    let url = said
+        .split_whitespace()
+        .find(|w| w.ends_with("/flv/live/pull1.flv"));
+    ffmpeg::decodes(
+        url.unwrap_or_else(|| panic!("no HTTP address: {said}")),
+        Duration::from_secs(1),
+    );
+    assert!(said.contains("/watch/live/pull1"), "{said}");
 
     let token = said
         .lines()

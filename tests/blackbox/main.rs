@@ -12,6 +12,7 @@ mod durability;
 mod errors;
 mod example;
 mod failover;
+mod flv;
 mod guests;
 mod hostile_peers;
 mod logs_mask_secrets;
@@ -25,6 +26,7 @@ mod tokens;
 mod update;
 mod upstream_servers;
 mod waiting_source;
+mod watch;
 
 use std::time::Duration;
 

@@ -215,6 +215,20 @@ impl TestHost {
         format!("rtmp://{}/{stream}", self.rtmp)
     }
 
+    /// The HTTP-FLV address of a stream on the REST listener; `name` may end with `.flv`.
+    pub fn http(&self, name: &str) -> String {
+        format!("http://{}/flv/{name}", self.api)
+    }
+
+    /// Where a service listens that not every node has.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn service(&self, name: &str) -> SocketAddr {
+        listening(&self.running.stderr.all(), name)
+            .unwrap_or_else(|| panic!("{name} does not listen"))
+    }
+
     /// The node's folder.
     pub fn folder(&self) -> &Path {
         self.builder.folder()

@@ -8,6 +8,7 @@
 pub mod amf;
 pub mod api;
 pub mod black_hole;
+pub mod browser;
 pub mod certificate;
 pub mod clip;
 pub mod continuity;
@@ -16,6 +17,7 @@ pub mod eventually;
 pub mod ffmpeg;
 pub mod gst;
 pub mod host;
+pub mod http_flv;
 pub mod log;
 pub mod netns;
 pub mod nginx;

@@ -126,7 +126,7 @@ pub(super) struct ErrorBody<'a> {
 }
 
 impl Error {
-    pub(super) fn new(code: Code, text: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, text: impl Into<String>) -> Self {
         Self {
             code,
             text: text.into(),
@@ -136,7 +136,7 @@ impl Error {
         }
     }
 
-    pub(super) fn validation(field: &str, message: impl std::fmt::Display) -> Self {
+    pub(crate) fn validation(field: &str, message: impl std::fmt::Display) -> Self {
         let text = format!("{field}: {message}");
         Self {
             field: Some(field.to_owned()),

@@ -8,8 +8,7 @@ use std::time::Duration;
 use restreamd_rtmp::session::{
     Refusal, ServerConfig, ServerEvent, ServerSession, SessionError, Stage,
 };
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 use tracing::{Span, debug, field, info};
 
@@ -85,7 +84,7 @@ pub enum Closed {
 }
 
 /// Serves one connection to its end. The span gets the stream and the totals.
-pub async fn serve(io: TcpStream, context: Arc<Context>) {
+pub async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, context: Arc<Context>) {
     let mut connection = Connection::new(io, context);
     let closed = connection.run().await;
     let (received, sent) = (connection.received, connection.outbox.sent());
@@ -96,8 +95,8 @@ pub async fn serve(io: TcpStream, context: Arc<Context>) {
     info!(received, sent, skipped, reason, "connection closed");
 }
 
-struct Connection {
-    io: TcpStream,
+struct Connection<S> {
+    io: S,
     context: Arc<Context>,
     session: ServerSession,
     outbox: Outbox,
@@ -110,8 +109,8 @@ struct Connection {
     received: u64,
 }
 
-impl Connection {
-    fn new(io: TcpStream, context: Arc<Context>) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(io: S, context: Arc<Context>) -> Self {
         let now = Instant::now();
         Self {
             io,

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::connection::{self, Context};
@@ -18,12 +20,27 @@ const UNSENT: u32 = 64 * 1024;
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Waiting connections; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// A TLS handshake gets so long, and a farewell less, as slow peers hold memory.
+const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
+/// See [`TLS_HANDSHAKE`].
+const TLS_FAREWELL: Duration = Duration::from_secs(1);
+
+/// The TLS settings for the next connection: certificates are renewed while we run.
+pub type Tls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
 
 /// A bound listener.
-#[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     limit: Arc<Semaphore>,
+    tls: Option<Tls>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Listener {
@@ -45,6 +62,16 @@ impl Listener {
         Ok(Self {
             socket,
             limit: Arc::new(Semaphore::new(max_connections)),
+            tls: None,
+        })
+    }
+
+    /// Binds another address, for RTMPS; both are at their limit together.
+    pub fn bind_tls(&self, addr: SocketAddr, tls: Tls) -> io::Result<Self> {
+        Ok(Self {
+            limit: self.limit.clone(),
+            tls: Some(tls),
+            ..Self::bind(addr, 0)?
         })
     }
 
@@ -78,7 +105,8 @@ impl Listener {
         };
         prepare(&stream);
         let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
-        let task = connection::serve(stream, context.clone());
+        let tls = self.tls.as_ref().map(|tls| tls());
+        let task = serve(stream, tls, context.clone());
         context.drain.spawn(
             async move {
                 info!("connection opened");
@@ -88,6 +116,30 @@ impl Listener {
             .instrument(span),
         );
     }
+}
+
+async fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, context: Arc<Context>) {
+    let Some(tls) = tls else {
+        return connection::serve(stream, context).await;
+    };
+    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let mut stream = match tokio::time::timeout(TLS_HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            info!(reason = %error, "connection closed");
+            return;
+        }
+        Err(_) => {
+            info!(
+                reason = "the TLS handshake took too long",
+                "connection closed"
+            );
+            return;
+        }
+    };
+    connection::serve(&mut stream, context).await;
+    // Without a farewell a TLS peer takes the end for an attack.
+    let _ = tokio::time::timeout(TLS_FAREWELL, stream.shutdown()).await;
 }
 
 /// Socket options are improvements; a socket that lacks one still works.

@@ -78,13 +78,19 @@ impl Subscriber {
 
     /// Hands out what is there, up to one write's worth.
     pub fn take(&mut self, out: &mut Vec<Wire>) -> Batch {
+        self.take_each(|_, wire| out.push(wire.clone()))
+    }
+
+    /// The same, for those who need each frame's milliseconds on the stream's
+    /// timeline; headers come with the time of the frame they are for.
+    pub fn take_each(&mut self, mut each: impl FnMut(u64, &Wire)) -> Batch {
         // Seen before looking, so that a frame added meanwhile wakes us again.
         self.tip.mark_unchanged();
         let stream = self.stream.clone();
-        stream.read(|inner| self.take_from(inner, out))
+        stream.read(|inner| self.take_from(inner, &mut each))
     }
 
-    fn take_from(&mut self, inner: &Inner, out: &mut Vec<Wire>) -> Batch {
+    fn take_from(&mut self, inner: &Inner, each: &mut impl FnMut(u64, &Wire)) -> Batch {
         let ring = &inner.ring;
         let place = match self.cursor {
             Some(seq) if seq >= ring.first_seq() => seq,
@@ -102,7 +108,9 @@ impl Subscriber {
                         return Batch::TooSlow;
                     }
                 }
-                out.extend(inner.headers.wires(inner.wire_time(start.at)));
+                for wire in inner.headers.wires(inner.wire_time(start.at)) {
+                    each(start.at, &wire);
+                }
                 start.seq
             }
         };
@@ -114,7 +122,7 @@ impl Subscriber {
             }
             bytes += frame.wire.bytes().len();
             next = frame.seq + 1;
-            out.push(frame.wire.clone());
+            each(frame.at, &frame.wire);
         }
         self.cursor = Some(next);
         if next < ring.next_seq() {
