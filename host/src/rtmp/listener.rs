@@ -103,7 +103,8 @@ impl Listener {
             info!(%peer, "connection refused: the node is at its limit");
             return;
         };
-        prepare(&stream);
+        let batching = context.streams.config().window_millis > 0;
+        prepare(&stream, batching);
         let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
         let tls = self.tls.as_ref().map(|tls| tls());
         let task = serve(stream, tls, context.clone());
@@ -143,8 +144,10 @@ async fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, contex
 }
 
 /// Socket options are improvements; a socket that lacks one still works.
-fn prepare(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
+fn prepare(stream: &TcpStream, batching: bool) {
+    // Who waits for a window anyway gains by letting the kernel join small writes while
+    // earlier ones are under way, as nginx-rtmp does.
+    let _ = stream.set_nodelay(!batching);
     let socket = socket2::SockRef::from(stream);
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
