@@ -23,8 +23,6 @@ pub(super) struct Change {
     guids: Vec<ProvisionGuid>,
     /// Names fed from now on.
     pub(super) claimed: Vec<StreamGuid>,
-    /// Names no longer fed.
-    pub(super) freed: Vec<StreamGuid>,
 }
 
 impl Change {
@@ -61,12 +59,8 @@ impl Change {
                 self.claimed.push(stream.clone());
             }
         }
-        for (key, fed) in before
-            .into_iter()
-            .filter(|(key, _)| !after.contains_key(key))
-        {
+        for key in before.into_keys().filter(|key| !after.contains_key(key)) {
             txn = txn.delete(key);
-            self.freed.extend(fed.feeds.then_some(fed.stream));
         }
         self.txn = txn;
         self.guids.push(provision.guid);
@@ -80,16 +74,13 @@ impl Change {
             .revision_is(key.clone(), held.revision)
             .delete(key)
             .delete(keys::assignment(group, &guid));
-        let mut freed = Vec::new();
-        for (key, fed) in index(group, &held.provision) {
+        for key in index(group, &held.provision).into_keys() {
             txn = txn.delete(key);
-            freed.extend(fed.feeds.then_some(fed.stream));
         }
         Self {
             txn,
             guids: vec![guid],
             claimed: Vec::new(),
-            freed,
         }
     }
 

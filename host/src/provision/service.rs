@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::Mutex;
 use tracing::Instrument;
 
 use super::change::{Change, Held};
@@ -22,12 +21,13 @@ use crate::store::{self, Page, Revision, Store};
 /// How often a change is tried again because another one came first.
 const CONFLICT_TRIES: usize = 5;
 
-/// The names that streams of this node go by, taken and given back.
+/// The names that streams go by, kept for provisions while these are written. Whoever
+/// follows the store gives them back.
 pub trait Names: Send + Sync {
-    /// Keeps publishers off a name. Fine when a provision has it already.
-    fn reserve(&self, guid: &StreamGuid) -> Result<(), NameTaken>;
-    /// Lets publishers have the name again.
-    fn release(&self, guid: &StreamGuid);
+    /// Keeps publishers off a name while a write is under way. Fine when a provision has it already.
+    fn reserve(&self, group: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken>;
+    /// The write was done at this revision, or not at all.
+    fn settle(&self, group: &NodeGroup, guid: &StreamGuid, done: Option<Revision>);
 }
 
 /// A publisher is live on the name.
@@ -54,8 +54,6 @@ struct Inner {
     types: Arc<dyn Types>,
     names: Arc<dyn Names>,
     config: Config,
-    /// Held from taking names to the transaction's end: whether a name can be given back is only then known.
-    writing: Mutex<()>,
 }
 
 impl Service {
@@ -71,7 +69,6 @@ impl Service {
             types,
             names,
             config,
-            writing: Mutex::new(()),
         }))
     }
 
@@ -271,11 +268,10 @@ impl Inner {
     }
 
     async fn write(&self, group: &NodeGroup, change: Change) -> Result<Revision, Error> {
-        let _writing = self.writing.lock().await;
         let mut taken = Vec::new();
         let mut result = Ok(0);
         for name in &change.claimed {
-            if self.names.reserve(name).is_err() {
+            if self.names.reserve(group, name).is_err() {
                 result = Err(Error::NameLive(name.clone()));
                 break;
             }
@@ -288,24 +284,14 @@ impl Inner {
                 .await
                 .map_err(|cause| change.refusal(group, cause));
         }
-        match &result {
-            Ok(_) => change
-                .freed
+        // It may have been done all the same: who follows the store will know, so the names stay taken.
+        if !matches!(result, Err(Error::Unavailable(_))) {
+            let done = result.as_ref().ok().copied();
+            taken
                 .iter()
-                .for_each(|name| self.names.release(name)),
-            Err(_) => self.give_back(group, &taken).await,
+                .for_each(|name| self.names.settle(group, name, done));
         }
         result
-    }
-
-    /// Gives back what a refused write had taken, but not the names some provision holds: the refusal may be about
-    /// the very provision that has them. When the store cannot say, the name stays taken.
-    async fn give_back(&self, group: &NodeGroup, names: &[&StreamGuid]) {
-        for name in names {
-            if let Ok(None) = self.store.get(&keys::name(group, name)).await {
-                self.names.release(name);
-            }
-        }
     }
 }
 
