@@ -84,6 +84,25 @@ impl Change {
         }
     }
 
+    /// Deletes a provision of which only the keys are known.
+    pub(super) fn delete_unreadable(
+        group: &NodeGroup,
+        guid: &ProvisionGuid,
+        revision: Revision,
+        index: Vec<String>,
+    ) -> Self {
+        let key = keys::provision(group, guid);
+        let txn = Txn::new()
+            .revision_is(key.clone(), revision)
+            .delete(key)
+            .delete(keys::assignment(group, guid));
+        Self {
+            txn: index.into_iter().fold(txn, Txn::delete),
+            guids: vec![guid.clone()],
+            claimed: Vec::new(),
+        }
+    }
+
     /// What the store's refusal of this change means.
     pub(super) fn refusal(&self, group: &NodeGroup, cause: store::Error) -> Error {
         let store::Error::Failed { precondition } = cause else {

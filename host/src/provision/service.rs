@@ -129,11 +129,15 @@ impl Service {
         self.write(group, change).await
     }
 
-    /// Deletes a provision, its names and its assignment at once.
+    /// Deletes a provision, its names and its assignment at once. Needs not be able to read it.
     pub async fn delete(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Revision, Error> {
         for _ in 0..CONFLICT_TRIES {
-            let held = self.0.held(group, guid).await?;
-            match self.write(group, Change::delete(group, held)).await {
+            let change = match self.0.held(group, guid).await {
+                Ok(held) => Change::delete(group, held),
+                Err(Error::Broken(_)) => self.0.delete_unreadable(group, guid).await?,
+                Err(error) => return Err(error),
+            };
+            match self.write(group, change).await {
                 Err(Error::Busy) => {}
                 done => return done,
             }
@@ -168,7 +172,11 @@ impl Service {
                 .await
                 .map_err(unexpected)?;
             for entry in &listing.entries {
-                shown.push(mask::shown(&read(&entry.value)?, &*self.0.types));
+                // One that cannot be read is there to be deleted; it hides no other.
+                match read_entry(entry) {
+                    Ok(provision) => shown.push(mask::shown(&provision, &*self.0.types)),
+                    Err(why) => tracing::error!(key = entry.key, %why, "left out of a list"),
+                }
             }
             match listing.entries.into_iter().next_back() {
                 Some(last) if listing.more => page.after = Some(last.key),
@@ -262,9 +270,41 @@ impl Inner {
             .map_err(unexpected)?;
         let entry = entry.ok_or_else(|| Error::Unknown(guid.clone()))?;
         Ok(Held {
-            provision: read(&entry.value)?,
+            provision: read_entry(&entry)?,
             revision: entry.revision,
         })
+    }
+
+    /// Deletes what is under a provision's key, and what points to it, by the keys alone.
+    async fn delete_unreadable(
+        &self,
+        group: &NodeGroup,
+        guid: &ProvisionGuid,
+    ) -> Result<Change, Error> {
+        let entry = self.store.get(&keys::provision(group, guid)).await;
+        let entry = entry.map_err(unexpected)?;
+        let entry = entry.ok_or_else(|| Error::Unknown(guid.clone()))?;
+        let mut index = Vec::new();
+        for prefix in keys::indexes(group) {
+            let mut page = Page::first();
+            loop {
+                let listing = self.store.list(&prefix, page).await.map_err(unexpected)?;
+                let last = listing.entries.last().map(|entry| entry.key.clone());
+                let of_it = |entry: &store::Entry| entry.value == guid.as_str().as_bytes();
+                let found = listing.entries.into_iter().filter(of_it);
+                index.extend(found.map(|entry| entry.key));
+                match last {
+                    Some(last) if listing.more => page = Page::after(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(Change::delete_unreadable(
+            group,
+            guid,
+            entry.revision,
+            index,
+        ))
     }
 
     async fn write(&self, group: &NodeGroup, change: Change) -> Result<Revision, Error> {
@@ -295,7 +335,13 @@ impl Inner {
     }
 }
 
-fn read(bytes: &[u8]) -> Result<Provision, Error> {
-    Provision::from_document(bytes)
-        .map_err(|cause| Error::Broken(format!("a stored provision is unreadable: {cause}")))
+fn read_entry(entry: &store::Entry) -> Result<Provision, Error> {
+    let provision = Provision::from_document(&entry.value)
+        .map_err(|cause| Error::Broken(format!("a stored provision is unreadable: {cause}")))?;
+    match entry.key.splitn(3, '/').nth(2) == Some(provision.guid.as_str()) {
+        true => Ok(provision),
+        false => Err(Error::Broken(
+            "a stored provision is under another's key".into(),
+        )),
+    }
 }

@@ -11,7 +11,7 @@ use super::spec::{Kind, Verb};
 use super::*;
 use crate::id::{NodeGroup, ProvisionGuid, RestreamType, StreamGuid};
 use crate::plugin::{CheckError, Description, Direction, Problem, Property};
-use crate::store::{Memory, Page, Store};
+use crate::store::{Memory, Page, Store, Txn};
 
 /// `rtmp` feeds, `rtmp-push` reads; both want an rtmpUri and have a secret called token.
 struct TwoTypes;
@@ -677,4 +677,46 @@ fn deep_or_broken_json_is_refused_without_harm() {
             "{invalid}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_unreadable_provision_hides_no_other_and_can_be_deleted() {
+    let bench = Bench::new();
+    let other = bench.create(pull("fine", "live/a")).await;
+    other.expect("creates");
+    let fine = bench.store.get("provisions/nodegroup1/fine").await;
+    let fine = fine.expect("reads").expect("is there").value;
+    let broken = Txn::new()
+        .put("provisions/nodegroup1/broken", "{}")
+        .put("provisions/nodegroup1/moved", fine)
+        .put("names/nodegroup1/live/b", "broken")
+        .put("readers/nodegroup1/live/a//broken", "broken")
+        .put("assignments/nodegroup1/broken", "?");
+    bench.store.txn(broken).await.expect("writes");
+    let list = bench.service.list(&bench.group, None, None).await;
+    let list = list.expect("lists");
+    assert_eq!(list.len(), 1, "{list:?}");
+    for name in ["broken", "moved"] {
+        let shown = bench.service.show(&bench.group, &guid(name)).await;
+        assert!(matches!(shown, Err(Error::Broken(_))), "{shown:?}");
+        let deleted = bench.service.delete(&bench.group, &guid(name)).await;
+        deleted.expect("deletes");
+    }
+    assert_eq!(
+        bench.keys().await,
+        ["names/nodegroup1/live/a", "provisions/nodegroup1/fine"]
+    );
+}
+
+#[tokio::test]
+async fn the_longest_names_fit_the_store() {
+    let bench = Bench::new();
+    let (stream, name) = (format!("live/{}", "s".repeat(1019)), "p".repeat(256));
+    bench.create(pull(&name, &stream)).await.expect("feeds");
+    let reader = "r".repeat(256);
+    bench.create(push(&reader, &stream)).await.expect("reads");
+    let about = bench.service.matching(&bench.group, &name_of(&stream)).await;
+    assert_eq!(about.expect("finds"), [guid(&name), guid(&reader)]);
+    let field = bench.field(pull("p-2", &format!("{stream}s"))).await;
+    assert_eq!(field, "streams[0].streamGuid");
 }
