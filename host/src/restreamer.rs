@@ -182,6 +182,15 @@ impl Restreamers {
         running.keys().chain(blocked.keys()).cloned().collect()
     }
 
+    /// The streams of a provision that are assigned here.
+    pub fn of(&self, provision: &ProvisionGuid) -> Vec<StreamGuid> {
+        let (running, blocked) = (self.0.running.lock(), self.0.blocked.lock());
+        let keys = running.keys().chain(blocked.keys());
+        keys.filter(|(of, _)| of == provision)
+            .map(|(_, stream)| stream.clone())
+            .collect()
+    }
+
     /// The types this node can carry out.
     pub fn types(&self) -> Vec<RestreamType> {
         self.0.plugins.types()

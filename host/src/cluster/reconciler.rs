@@ -166,9 +166,9 @@ fn settle_provision(cluster: &Cluster, group: &NodeGroup, guid: &ProvisionGuid) 
             _ => Vec::new(),
         }
     };
-    for (provision, stream) in cluster.0.restreamers.assigned() {
-        if provision == *guid && !wanted.iter().any(|assigned| assigned.stream == stream) {
-            cluster.0.restreamers.stop(&provision, &stream);
+    for stream in cluster.0.restreamers.of(guid) {
+        if !wanted.iter().any(|assigned| assigned.stream == stream) {
+            cluster.0.restreamers.stop(guid, &stream);
         }
     }
     for assigned in wanted {

@@ -8,15 +8,15 @@ use crate::restreamer::Limits;
 use crate::rtmp::policy::Policy;
 use crate::store::Memory;
 
-struct Bench {
-    cluster: Cluster,
+pub(super) struct Bench {
+    pub(super) cluster: Cluster,
     store: Arc<Memory>,
-    streams: Streams,
+    pub(super) streams: Streams,
 }
 
 impl Bench {
     /// With room for so many restreamers. Not running yet.
-    async fn new(capacity: u64) -> Self {
+    pub(super) async fn new(capacity: u64) -> Self {
         let runtime = Runtime::start().expect("the plugin engine starts");
         let plugins = Plugins::load(runtime, plugin::Config::default());
         let plugins = plugins.await.expect("the built-in type is admitted");
