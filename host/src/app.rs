@@ -20,7 +20,7 @@ use crate::auth::{self, Auth};
 use crate::cluster::{Cluster, Identity};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
-use crate::id::StreamGuid;
+use crate::id::{NodeGroup, StreamGuid};
 use crate::plugin::{Plugins, Runtime};
 use crate::provision::{self, NameTaken, Names};
 use crate::restreamer::{Limits, Restreamers};
@@ -28,9 +28,9 @@ use crate::rtmp::connection::{self, Act, VerifyToken};
 use crate::rtmp::listener::Listener;
 use crate::rtmp::policy::Policy;
 use crate::secrets::Secrets;
-use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::memory::Memory;
+use crate::store::{Revision, Store};
 use crate::stream::Streams;
 use crate::{api, rtmp, telemetry};
 
@@ -135,7 +135,10 @@ impl App {
         let provisions = provision::Service::new(
             store,
             Arc::new(plugins.clone()),
-            Arc::new(StreamNames(streams.clone())),
+            Arc::new(StreamNames {
+                group: config.node_group.clone(),
+                streams: streams.clone(),
+            }),
             provision::Config {
                 is_self: is_self(policy),
             },
@@ -307,15 +310,24 @@ fn is_self(policy: Arc<Policy>) -> provision::IsSelf {
     })
 }
 
-/// The stream registry as the provision service sees it.
-struct StreamNames(Streams);
+/// The stream registry as the provision service sees it. Names of other groups are not
+/// this node's to keep.
+struct StreamNames {
+    group: NodeGroup,
+    streams: Streams,
+}
 
 impl Names for StreamNames {
-    fn reserve(&self, guid: &StreamGuid) -> Result<(), NameTaken> {
-        self.0.reserve(guid).map_err(|_| NameTaken)
+    fn reserve(&self, group: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken> {
+        if *group != self.group {
+            return Ok(());
+        }
+        self.streams.reserve(guid).map_err(|_| NameTaken)
     }
 
-    fn release(&self, guid: &StreamGuid) {
-        self.0.release(guid);
+    fn settle(&self, group: &NodeGroup, guid: &StreamGuid, done: Option<Revision>) {
+        if *group == self.group {
+            self.streams.settle(guid, done);
+        }
     }
 }

@@ -264,6 +264,7 @@ impl From<ImportError> for Error {
     fn from(error: ImportError) -> Self {
         match error {
             ImportError::Invalid(text) => Self::new(Code::Validation, text),
+            ImportError::NameLive(_) => Self::new(Code::Exists, error.to_string()),
             ImportError::Unavailable(text) => Self::new(Code::Unavailable, text),
         }
     }

@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 
 use super::caller::{Admin, Viewer};
 use super::element::{Place, StreamElement, Subject};
-use super::error::{Error, ErrorBody};
+use super::error::{Code, Error, ErrorBody};
 use super::extract::{self, Path, Query, provision_guid};
+use crate::cluster::NOT_APPLIED;
 use crate::id::{NodeGroup, ProvisionGuid};
 
 /// What was done.
@@ -184,7 +185,9 @@ pub(super) async fn delete(
         .provisions
         .delete(&state.group(&ng)?, &provision_guid(&guid)?)
         .await?;
-    state.cluster.applied(revision).await;
+    if !state.cluster.applied(revision).await {
+        return Err(Error::new(Code::Unavailable, NOT_APPLIED));
+    }
     Ok(Json(Done { result: "DELETED" }))
 }
 

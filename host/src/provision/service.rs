@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::Mutex;
 use tracing::Instrument;
 
 use super::change::{Change, Held};
@@ -22,12 +21,13 @@ use crate::store::{self, Page, Revision, Store};
 /// How often a change is tried again because another one came first.
 const CONFLICT_TRIES: usize = 5;
 
-/// The names that streams of this node go by, taken and given back.
+/// The names that streams go by, kept for provisions while these are written. Whoever
+/// follows the store gives them back.
 pub trait Names: Send + Sync {
-    /// Keeps publishers off a name. Fine when a provision has it already.
-    fn reserve(&self, guid: &StreamGuid) -> Result<(), NameTaken>;
-    /// Lets publishers have the name again.
-    fn release(&self, guid: &StreamGuid);
+    /// Keeps publishers off a name while a write is under way. Fine when a provision has it already.
+    fn reserve(&self, group: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken>;
+    /// The write was done at this revision, or not at all.
+    fn settle(&self, group: &NodeGroup, guid: &StreamGuid, done: Option<Revision>);
 }
 
 /// A publisher is live on the name.
@@ -54,8 +54,6 @@ struct Inner {
     types: Arc<dyn Types>,
     names: Arc<dyn Names>,
     config: Config,
-    /// Held from taking names to the transaction's end: whether a name can be given back is only then known.
-    writing: Mutex<()>,
 }
 
 impl Service {
@@ -71,7 +69,6 @@ impl Service {
             types,
             names,
             config,
-            writing: Mutex::new(()),
         }))
     }
 
@@ -132,11 +129,15 @@ impl Service {
         self.write(group, change).await
     }
 
-    /// Deletes a provision, its names and its assignment at once.
+    /// Deletes a provision, its names and its assignment at once. Needs not be able to read it.
     pub async fn delete(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Revision, Error> {
         for _ in 0..CONFLICT_TRIES {
-            let held = self.0.held(group, guid).await?;
-            match self.write(group, Change::delete(group, held)).await {
+            let change = match self.0.held(group, guid).await {
+                Ok(held) => Change::delete(group, held),
+                Err(Error::Broken(_)) => self.0.delete_unreadable(group, guid).await?,
+                Err(error) => return Err(error),
+            };
+            match self.write(group, change).await {
                 Err(Error::Busy) => {}
                 done => return done,
             }
@@ -171,7 +172,11 @@ impl Service {
                 .await
                 .map_err(unexpected)?;
             for entry in &listing.entries {
-                shown.push(mask::shown(&read(&entry.value)?, &*self.0.types));
+                // One that cannot be read is there to be deleted; it hides no other.
+                match read_entry(entry) {
+                    Ok(provision) => shown.push(mask::shown(&provision, &*self.0.types)),
+                    Err(why) => tracing::error!(key = entry.key, %why, "left out of a list"),
+                }
             }
             match listing.entries.into_iter().next_back() {
                 Some(last) if listing.more => page.after = Some(last.key),
@@ -288,17 +293,48 @@ impl Inner {
             .map_err(unexpected)?;
         let entry = entry.ok_or_else(|| Error::Unknown(guid.clone()))?;
         Ok(Held {
-            provision: read(&entry.value)?,
+            provision: read_entry(&entry)?,
             revision: entry.revision,
         })
     }
 
+    /// Deletes what is under a provision's key, and what points to it, by the keys alone.
+    async fn delete_unreadable(
+        &self,
+        group: &NodeGroup,
+        guid: &ProvisionGuid,
+    ) -> Result<Change, Error> {
+        let entry = self.store.get(&keys::provision(group, guid)).await;
+        let entry = entry.map_err(unexpected)?;
+        let entry = entry.ok_or_else(|| Error::Unknown(guid.clone()))?;
+        let mut index = Vec::new();
+        for prefix in keys::indexes(group) {
+            let mut page = Page::first();
+            loop {
+                let listing = self.store.list(&prefix, page).await.map_err(unexpected)?;
+                let last = listing.entries.last().map(|entry| entry.key.clone());
+                let of_it = |entry: &store::Entry| entry.value == guid.as_str().as_bytes();
+                let found = listing.entries.into_iter().filter(of_it);
+                index.extend(found.map(|entry| entry.key));
+                match last {
+                    Some(last) if listing.more => page = Page::after(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(Change::delete_unreadable(
+            group,
+            guid,
+            entry.revision,
+            index,
+        ))
+    }
+
     async fn write(&self, group: &NodeGroup, change: Change) -> Result<Revision, Error> {
-        let _writing = self.writing.lock().await;
         let mut taken = Vec::new();
         let mut result = Ok(0);
         for name in &change.claimed {
-            if self.names.reserve(name).is_err() {
+            if self.names.reserve(group, name).is_err() {
                 result = Err(Error::NameLive(name.clone()));
                 break;
             }
@@ -311,28 +347,24 @@ impl Inner {
                 .await
                 .map_err(|cause| change.refusal(group, cause));
         }
-        match &result {
-            Ok(_) => change
-                .freed
+        // It may have been done all the same: who follows the store will know, so the names stay taken.
+        if !matches!(result, Err(Error::Unavailable(_))) {
+            let done = result.as_ref().ok().copied();
+            taken
                 .iter()
-                .for_each(|name| self.names.release(name)),
-            Err(_) => self.give_back(group, &taken).await,
+                .for_each(|name| self.names.settle(group, name, done));
         }
         result
     }
-
-    /// Gives back what a refused write had taken, but not the names some provision holds: the refusal may be about
-    /// the very provision that has them. When the store cannot say, the name stays taken.
-    async fn give_back(&self, group: &NodeGroup, names: &[&StreamGuid]) {
-        for name in names {
-            if let Ok(None) = self.store.get(&keys::name(group, name)).await {
-                self.names.release(name);
-            }
-        }
-    }
 }
 
-fn read(bytes: &[u8]) -> Result<Provision, Error> {
-    Provision::from_document(bytes)
-        .map_err(|cause| Error::Broken(format!("a stored provision is unreadable: {cause}")))
+fn read_entry(entry: &store::Entry) -> Result<Provision, Error> {
+    let provision = Provision::from_document(&entry.value)
+        .map_err(|cause| Error::Broken(format!("a stored provision is unreadable: {cause}")))?;
+    match entry.key.splitn(3, '/').nth(2) == Some(provision.guid.as_str()) {
+        true => Ok(provision),
+        false => Err(Error::Broken(
+            "a stored provision is under another's key".into(),
+        )),
+    }
 }
