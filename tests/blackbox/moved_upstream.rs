@@ -8,7 +8,7 @@ use restreamd_tests::eventually::{eventually, holds, when};
 use restreamd_tests::host::TestHost;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
-use restreamd_tests::source::Source;
+use restreamd_tests::source::{Behaviour, Source};
 
 use crate::{SOON, node};
 
@@ -98,5 +98,42 @@ fn the_old_connection_stays_when_the_new_server_does_not_answer() {
             },
         );
     }
+    unnoticed(&host, &player, asked);
+}
+
+#[test]
+fn the_old_server_may_hang_up_before_the_new_one_plays() {
+    let clip = Clip::small();
+    let (first, second) = (Source::open(&clip), Source::open(&clip));
+    second.set(Behaviour::Silent);
+    let (host, player) = playing(&first);
+    let asked = Instant::now();
+    first.ask_to_reconnect(Some(&second.url("live")));
+    let played = || !second.commands("play").is_empty();
+    eventually("the new server is asked to play", SOON, || {
+        when(played(), || format!("{} dials", second.dials()))
+    });
+    first.hang_up();
+    eventually("the old server has closed", SOON, || {
+        let open = first.connections();
+        when(open == 0, || format!("{open} connections"))
+    });
+    second.set(Behaviour::Play);
+    unnoticed(&host, &player, asked);
+    assert_eq!((first.dials(), second.dials()), (1, 1));
+}
+
+#[test]
+fn a_server_that_asks_all_the_time_is_heard_once_a_second() {
+    const WINDOW: Duration = Duration::from_secs(3);
+    let source = Source::open(&Clip::small());
+    let (host, player) = playing(&source);
+    let asked = Instant::now();
+    holds("few dials", WINDOW, || {
+        source.ask_to_reconnect(None);
+        let dials = source.dials();
+        when(dials <= 1 + 4, || format!("{dials} dials"))
+    });
+    assert!(source.dials() > 1);
     unnoticed(&host, &player, asked);
 }

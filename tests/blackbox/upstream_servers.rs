@@ -2,6 +2,7 @@
 
 use restreamd_tests::amf::{property, text};
 use restreamd_tests::api::Api;
+use restreamd_tests::black_hole::Mute;
 use restreamd_tests::certificate::Certificate;
 use restreamd_tests::clip::Clip;
 use restreamd_tests::host::{Builder, TestHost};
@@ -99,6 +100,16 @@ fn plain_source_under_an_rtmps_url_is_class_tls() {
     let url = source.url("live/stream1").replacen("rtmp", "rtmps", 1);
     let pull = Provision::pull("no-tls-pull", "live/pull1", &url).with("tlsVerify", "false");
     fails(&host.client(), &pull, "tls");
+}
+
+#[test]
+fn server_that_never_answers_tls_is_class_timeout() {
+    let mute = Mute::open();
+    let host = node().start();
+    let url = mute.url("live/stream1").replacen("rtmp", "rtmps", 1);
+    let pull = Provision::pull("mute-pull", "live/pull1", &url);
+    let status = fails(&host.client(), &pull, "timeout");
+    assert!(status.to_string().contains("TLS with"), "{status}");
 }
 
 /// An unusual name, and how it is written in a URL.

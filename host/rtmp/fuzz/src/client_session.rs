@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use restreamd_rtmp::session::{
     ClientConfig, ClientEvent, ClientSession, Media, MediaKind, Purpose, SessionError,
 };
-use restreamd_rtmp::{Handshake, Limits, RtmpUrl};
+use restreamd_rtmp::{Handshake, Limits, RtmpUrl, auth};
 
 use super::heard::Heard;
 use super::input::Input;
@@ -33,6 +33,7 @@ const URLS: &[&str] = &[
     "rtmp://example.org/live/cam",
     "rtmp://user:S3cr3tS3cr3t@example.org:1936/live/room/cam?key=S3cr3tS3cr3t",
     "rtmps://[2001:db8::1]/a/b?c/d",
+    "rtmp://example.org/live?key=S3cr3tS3cr3t/cam",
 ];
 
 /// The first bytes choose what the client wants, how the server begins and how
@@ -251,9 +252,10 @@ impl Caller {
                 assert!(self.delivered <= self.given);
             }
             ClientEvent::Ended(_) => assert!(self.started),
-            ClientEvent::Rejected(_) => {
+            ClientEvent::Rejected(rejection) => {
                 self.over = true;
                 assert_eq!(self.session.stream_id(), None);
+                answer(&rejection.description);
             }
             ClientEvent::Reconnect { .. } | ClientEvent::Pong { .. } => {}
         }
@@ -264,6 +266,19 @@ impl Caller {
         assert!(self.connected && !self.started);
         assert!(self.session.stream_id().is_some());
         self.started = true;
+    }
+}
+
+/// A challenge is answered, or not, without the password.
+fn answer(description: &str) {
+    const PASSWORD: &str = "Pa55wordPa55word";
+    match auth::answer(description, "user", PASSWORD, "live/room?a=b", 7) {
+        Ok(query) => {
+            assert!(auth::is_challenge(description));
+            assert!(query.starts_with("?authmod="));
+            assert!(!query.contains(PASSWORD) || description.contains(PASSWORD));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
     }
 }
 

@@ -14,7 +14,7 @@ pub const SECRET: &str = "S3cr3tS3cr3t";
 
 /// All bytes of one script. Above what may wait before connect (256 KiB), and
 /// enough for a megabyte of answers.
-const BUDGET: usize = 400 * 1024;
+const BUDGET: usize = 640 * 1024;
 /// The chunk size until the peer announces another.
 const CHUNK_SIZE: u32 = 128;
 
@@ -58,6 +58,9 @@ const TEXTS: &[&str] = &[
     "NetStream.Publish.Start",
     "NetStream.Publish.BadName",
     "NetStream.Unpublish.Success",
+    "authmod=adobe code=403 need auth",
+    "authmod=llnw : ?reason=needauth&nonce=a&opaque=b&salt=c",
+    "authmod=llnw : ?reason=authfailed",
 ];
 
 const CHUNK_SIZES: &[u32] = &[128, 1, 2, 4_096, 60_000, 0x7FFF_FFFF, 0, 0x8000_0000];
@@ -105,7 +108,7 @@ impl<'a> Script<'a> {
             6 => self.user_control(input),
             7 => self.control(input),
             8 => self.large(input),
-            _ => self.last.repeat(usize::from(input.u16() % 2_048)),
+            _ => self.last.repeat(usize::from(input.byte() % 64)),
         };
         bytes.truncate(self.left);
         self.left -= bytes.len();
@@ -184,7 +187,11 @@ impl<'a> Script<'a> {
     /// command it has a text of that size.
     fn large(&mut self, input: &mut Input<'_>) -> Vec<u8> {
         let (csid, kind) = (input.byte() % 8 + 2, input.byte());
-        let size = usize::from(input.u16()) * 2;
+        let size = match self.chunk_size {
+            // Chunks this small are about the chunks, and slow.
+            0..64 => usize::from(input.u16() % 1_024),
+            _ => usize::from(input.u16()) * 2,
+        };
         let fill = input.byte();
         let payload = match kind % 4 {
             0 => {

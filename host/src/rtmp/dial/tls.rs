@@ -47,7 +47,9 @@ impl Trust {
             .filter(|c| *c != ':')
             .map(|c| c.to_digit(16))
             .collect();
-        let bytes = nibbles.map(|nibbles| {
+        // An odd digit at the end would be a byte of its own.
+        let even = nibbles.filter(|nibbles| nibbles.len() % 2 == 0);
+        let bytes = even.map(|nibbles| {
             nibbles
                 .chunks(2)
                 .map(|pair| {
