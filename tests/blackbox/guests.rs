@@ -138,10 +138,13 @@ fn looping_plugin_is_interrupted_and_its_neighbour_loses_no_frame() {
             < Duration::from_secs(1)
     );
     api.delete(pull.guid());
-    assert_eq!(
-        source.connections(),
-        0,
-        "delete closes the source of a looping plugin"
+    eventually(
+        "delete closes the source of a looping plugin",
+        Duration::from_secs(1),
+        || match source.connections() {
+            0 => Ok(()),
+            n => Err(format!("{n} open")),
+        },
     );
 }
 
