@@ -140,7 +140,7 @@ impl App {
                 streams: streams.clone(),
             }),
             provision::Config {
-                is_self: is_self(policy),
+                is_self: is_self(policy, own_names(&config), rtmp_addr.port()),
             },
         );
         let mut registry = telemetry::registry();
@@ -285,9 +285,30 @@ fn follow_swaps(plugins: &Plugins, restreamers: &Restreamers, drain: &Drain) {
     });
 }
 
+/// What this node is called: the advertised address and the machine's own name.
+fn own_names(config: &Config) -> Vec<String> {
+    let advertised = config.advertise.as_deref().map(|address| {
+        let host = match address.rsplit_once(':') {
+            Some((host, port))
+                if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) =>
+            {
+                host
+            }
+            _ => address,
+        };
+        host.trim_matches(['[', ']']).to_owned()
+    });
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let names = advertised.into_iter().chain(machine);
+    names
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
 /// Whether a URL is a stream on this very node, judged by its host as written: the
 /// dial policy decides on addresses later.
-fn is_self(policy: Arc<Policy>) -> provision::IsSelf {
+fn is_self(policy: Arc<Policy>, names: Vec<String>, port: u16) -> provision::IsSelf {
     Arc::new(move |url, stream| {
         let Ok(url) = restreamd_rtmp::url::RtmpUrl::parse(url) else {
             return false;
@@ -299,6 +320,10 @@ fn is_self(policy: Arc<Policy>) -> provision::IsSelf {
             return false;
         }
         let host = url.host();
+        let own = |name: &String| name.eq_ignore_ascii_case(host);
+        if url.port() == port && names.iter().any(own) {
+            return true;
+        }
         let ip = match host.parse() {
             Ok(ip) => ip,
             Err(_) if host.eq_ignore_ascii_case("localhost") => {
@@ -329,5 +354,48 @@ impl Names for StreamNames {
         if *group == self.group {
             self.streams.settle(guid, done);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_knows_itself_by_its_addresses_and_names() {
+        let config = Config {
+            advertise: Some("Node.example:1935".to_owned()),
+            ..Config::default()
+        };
+        let names = own_names(&config);
+        assert_eq!(names[0], "Node.example");
+        let listens = "127.0.0.1:1935".parse().expect("an address");
+        let policy = Arc::new(Policy::new(Default::default(), vec![listens]));
+        let stream = "live/a".parse().expect("legal");
+        let is_self = is_self(policy, names.clone(), 1935);
+        let mut own = vec![
+            "rtmp://localhost/live/a".to_owned(),
+            "rtmp://127.0.0.1/live/a".to_owned(),
+            "rtmp://node.EXAMPLE/live/a".to_owned(),
+        ];
+        own.extend(names.get(1).map(|host| format!("rtmp://{host}/live/a")));
+        for url in own {
+            assert!(is_self(&url, &stream), "{url}");
+        }
+        for url in [
+            "rtmp://node.example:1936/live/a",
+            "rtmp://node.example/live/b",
+            "rtmp://other.example/live/a",
+        ] {
+            assert!(!is_self(url, &stream), "{url}");
+        }
+        let bare = |advertise: &str| {
+            own_names(&Config {
+                advertise: Some(advertise.to_owned()),
+                ..Config::default()
+            })
+        };
+        assert_eq!(bare("[2001:db8::1]:1935")[0], "2001:db8::1");
+        assert_eq!(bare("2001:db8::1")[0], "2001:db8::1");
     }
 }

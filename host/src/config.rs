@@ -19,6 +19,8 @@ use crate::{api, flv, plugin, rtmp, stream, telemetry};
 const ENV: &str = "RESTREAMD_";
 /// Variables that are no keys: the file's own name, and what other commands read.
 const NOT_KEYS: [&str; 2] = ["CONFIG", "TOKEN"];
+/// More than a machine has ports or files for.
+const MAX_CONNECTIONS: usize = 1_000_000;
 /// The top-level keys that flags and the environment can set.
 pub const KEYS: [&str; 13] = [
     "api_listen",
@@ -191,7 +193,8 @@ pub enum Error {
     },
 }
 
-fn bad(key: impl Into<String>, text: impl Into<String>) -> Error {
+/// A key or its value is bad.
+pub fn bad(key: impl Into<String>, text: impl Into<String>) -> Error {
     Error::Key {
         key: key.into(),
         text: text.into(),
@@ -236,7 +239,7 @@ impl Config {
     }
 
     /// What no single value shows.
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if self.node_group.as_str() == "default" {
             return Err(bad(
                 "node_group",
@@ -286,12 +289,23 @@ impl Config {
         {
             return Err(bad("admin_password", "must not be empty"));
         }
-        let positive: [(&str, bool); 8] = [
+        if let Some(Err(why)) = self.admin_password.as_ref().map(crate::auth::usable) {
+            return Err(bad("admin_password", why.to_string()));
+        }
+        self.log.check().map_err(|why| bad("log.filter", why))?;
+        let positive: [(&str, bool); 9] = [
             (
                 "flv.subscribers",
                 (1..=1_000_000).contains(&self.flv.subscribers),
             ),
-            ("limits.connections", self.limits.connections > 0),
+            (
+                "limits.connections",
+                (1..=MAX_CONNECTIONS).contains(&self.limits.connections),
+            ),
+            (
+                "rtmp.idle_seconds",
+                (1..=86_400).contains(&self.rtmp.idle_seconds),
+            ),
             ("limits.sources", (1..=32).contains(&self.limits.sources)),
             (
                 "stream.ring_bytes",
@@ -433,6 +447,17 @@ mod tests {
             ("[rtmp]\ntls_key = \"x\"", "rtmp.tls_cert"),
             ("[flv]\ncors = \"player.example\"", "flv.cors"),
             ("[flv]\nsubscribers = 0", "flv.subscribers"),
+            (
+                "[limits]\nconnections = 9223372036854775807",
+                "limits.connections",
+            ),
+            ("[log]\nfilter = \"restreamd=loud\"", "log.filter"),
+            ("[rtmp]\nidle_seconds = 0", "rtmp.idle_seconds"),
+            ("admin_password = \"$argon2id$nonsense\"", "admin_password"),
+            (
+                "admin_password = \"$argon2id$v=19$m=19456,t=2,p=1\"",
+                "admin_password",
+            ),
             ("= 1", "line 1"),
         ];
         for (text, name) in cases {

@@ -20,9 +20,10 @@ use tracing::debug;
 
 use crate::app::App;
 use crate::auth::Secret;
-use crate::config::{Config, StoreKind};
+use crate::config::{self, Config, StoreKind};
 use crate::flv::Looped;
 use crate::http::Client;
+use crate::rtmp::Access;
 use crate::rtmp::dial::{Dialed, Options};
 use crate::rtmp::policy::Policy;
 use crate::secrets::Secrets;
@@ -35,8 +36,7 @@ const LIVE_WITHIN: Duration = Duration::from_secs(20);
 const PROVISION: &str = "rtmppull1";
 
 /// Runs the demo until Ctrl-C.
-pub async fn run(api_listen: SocketAddr, rtmp_listen: SocketAddr) -> anyhow::Result<()> {
-    let config = config(api_listen, rtmp_listen);
+pub async fn run(config: Config) -> anyhow::Result<()> {
     telemetry::start(&telemetry::Config {
         filter: "warn".to_owned(),
         ..telemetry::Config::default()
@@ -69,7 +69,12 @@ pub async fn run(api_listen: SocketAddr, rtmp_listen: SocketAddr) -> anyhow::Res
     walked
 }
 
-fn config(api_listen: SocketAddr, rtmp_listen: SocketAddr) -> Config {
+/// The demo's configuration; addresses off loopback only if it is to be `public`.
+pub fn config(
+    api_listen: SocketAddr,
+    rtmp_listen: SocketAddr,
+    public: bool,
+) -> Result<Config, config::Error> {
     let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let mut config = Config {
         api_listen,
@@ -85,7 +90,11 @@ fn config(api_listen: SocketAddr, rtmp_listen: SocketAddr) -> Config {
         .iter()
         .filter_map(|net| net.parse().ok())
         .collect();
-    config
+    // Its own publisher has no token.
+    config.rtmp.publish = Some(Access::Open);
+    (config.api.plain_http, config.rtmp.open_publish) = (public, public);
+    config.check()?;
+    Ok(config)
 }
 
 /// What the example's reader does, and what to try next.

@@ -200,7 +200,7 @@ impl Restreamers {
 
     /// The types this node can carry out.
     pub fn types(&self) -> Vec<RestreamType> {
-        self.0.plugins.types()
+        self.0.plugins.offered()
     }
 
     /// How many run.

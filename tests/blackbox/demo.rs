@@ -116,3 +116,17 @@ fn taken_port_is_one_clear_line() {
         assert!(said.lines().count() == 1 && said.contains(&addr), "{said}");
     }
 }
+
+#[test]
+fn demo_is_public_only_when_asked_in_so_many_words() {
+    for (api, rtmp, key) in [
+        ("0.0.0.0:0", "127.0.0.1:0", "api_listen"),
+        ("127.0.0.1:0", "0.0.0.0:0", "rtmp.publish"),
+    ] {
+        let mut demo = demo(api, rtmp);
+        let status = demo.wait(SOON);
+        let said = demo.stderr.text();
+        assert_eq!(status.code(), Some(64), "{said}");
+        assert!(said.contains(key) && said.lines().count() == 1, "{said}");
+    }
+}

@@ -235,7 +235,7 @@ impl From<provision::Error> for Error {
             E::Unknown(_) => Code::NotFound,
             E::Exists(_) | E::NameHeld(_) | E::NameLive(_) => Code::Exists,
             E::StreamsChanged(_) | E::Busy => Code::Conflict,
-            E::Plugin(_) => Code::Plugin,
+            E::Plugin(_) | E::Quarantined(_) => Code::Plugin,
             E::Unavailable(_) => Code::Unavailable,
             E::Broken(_) => Code::Internal,
         };

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use restreamd_rtmp::url::RtmpUrl;
 use serde_json::Value;
 use tracing::Instrument;
 
@@ -280,6 +281,7 @@ impl Inner {
                 }
                 let checked = self.types.check(&stream.kind, &stream.properties).await;
                 checked.map_err(|cause| refusal(cause, &at, stream.feeds))?;
+                dialable(&stream.properties, &at)?;
             }
         }
         Ok(())
@@ -356,6 +358,26 @@ impl Inner {
         }
         result
     }
+}
+
+/// What says that it is an RTMP URL, or several with commas between them, has to be: a plugin
+/// may look at no more than the beginning.
+fn dialable(properties: &[(String, String)], at: &str) -> Result<(), Invalid> {
+    let rtmp = |text: &&str| {
+        let scheme = |scheme: &str| {
+            text.get(..scheme.len())
+                .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+        };
+        scheme("rtmp://") || scheme("rtmps://")
+    };
+    for (key, value) in properties.iter().filter(|(_, value)| rtmp(&value.trim())) {
+        // What follows a comma and is no URL is a part of the one before.
+        for url in value.split(',').map(str::trim).filter(rtmp) {
+            let parsed = RtmpUrl::parse(url);
+            parsed.map_err(|why| Invalid::at(format!("{at}.{key}"), why.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 fn read_entry(entry: &store::Entry) -> Result<Provision, Error> {

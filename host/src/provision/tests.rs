@@ -723,3 +723,26 @@ async fn the_longest_names_fit_the_store() {
     let field = bench.field(pull("p-2", &format!("{stream}s"))).await;
     assert_eq!(field, "streams[0].streamGuid");
 }
+
+#[tokio::test]
+async fn what_says_it_is_an_rtmp_url_is_one_or_is_refused_by_name() {
+    let bench = Bench::new();
+    let pull = |key: &str, value: &str| {
+        let properties = json!({"type": "rtmp", "rtmpUri": "rtmp://host/live/a", key: value});
+        json!([with("p-1", "live/a", properties)])
+    };
+    for bad in [
+        "rtmp://host:99999/live/a",
+        "rtmp://ho st/live/a",
+        "RTMPS://host/live/a\u{2028}",
+        "rtmp://",
+    ] {
+        let field = bench.field(pull("rtmpUri", bad)).await;
+        assert_eq!(field, "streams[0].camParams.properties.rtmpUri", "{bad}");
+    }
+    let list = "rtmp://host/live/a, rtmp://host:0x/live/b";
+    let field = bench.field(pull("rtmpUris", list)).await;
+    assert_eq!(field, "streams[0].camParams.properties.rtmpUris");
+    let good = "rtmp://host/live/a?x=1,2 , rtmps://[::1]:1936/live/b";
+    bench.create(pull("rtmpUris", good)).await.expect("creates");
+}
