@@ -18,6 +18,7 @@ use crate::auth::{self, Auth};
 use crate::cluster::{Cluster, Identity};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
+use crate::flv::MediaDir;
 use crate::id::StreamGuid;
 use crate::plugin::{Plugins, Runtime};
 use crate::provision::{self, NameTaken, Names};
@@ -90,6 +91,7 @@ impl App {
             plugins.clone(),
             streams.clone(),
             policy.clone(),
+            MediaDir::new(config.media_dir.clone(), config.limits.media_file_bytes),
             limits,
             drain.clone(),
         );

@@ -113,6 +113,8 @@ pub struct Limits {
     pub pulls: u64,
     /// Sources one restreamer may have open at a time.
     pub sources: usize,
+    /// The largest file of `media_dir` that a plugin may play, in bytes.
+    pub media_file_bytes: u64,
     /// Log lines a second from one restreamer's plugin.
     pub guest_log_lines: u32,
 }
@@ -123,6 +125,7 @@ impl Default for Limits {
             connections: 10_000,
             pulls: 5_000,
             sources: 4,
+            media_file_bytes: 256 << 20,
             guest_log_lines: 20,
         }
     }
@@ -271,9 +274,10 @@ impl Config {
         {
             return Err(bad("admin_password", "must not be empty"));
         }
-        let positive: [(&str, bool); 7] = [
+        let positive: [(&str, bool); 8] = [
             ("limits.connections", self.limits.connections > 0),
             ("limits.sources", (1..=32).contains(&self.limits.sources)),
+            ("limits.media_file_bytes", self.limits.media_file_bytes > 0),
             (
                 "stream.ring_bytes",
                 (64 << 10..=1 << 30).contains(&self.stream.ring_bytes),
@@ -412,6 +416,7 @@ mod tests {
             ("node_group = \"default\"", "node_group"),
             ("store = \"etcd://a:1\"", "store"),
             ("[stream]\nring_bytes = 1", "stream.ring_bytes"),
+            ("[limits]\nmedia_file_bytes = 0", "limits.media_file_bytes"),
             ("= 1", "line 1"),
         ];
         for (text, name) in cases {

@@ -22,6 +22,7 @@ use tracing::{Instrument, info, info_span, warn};
 pub use board::{Incident, Phase};
 
 use crate::drain::Drain;
+use crate::flv::MediaDir;
 use crate::id::{ProvisionGuid, RestreamType, StreamGuid};
 use crate::plugin::Plugins;
 use crate::rtmp::policy::Policy;
@@ -85,6 +86,7 @@ struct Inner {
     plugins: Plugins,
     streams: Streams,
     hosts: Arc<Hosts>,
+    media: MediaDir,
     limits: Limits,
     drain: Drain,
     running: Mutex<HashMap<(ProvisionGuid, StreamGuid), Running>>,
@@ -100,6 +102,7 @@ impl Restreamers {
         plugins: Plugins,
         streams: Streams,
         policy: Arc<Policy>,
+        media: MediaDir,
         limits: Limits,
         drain: Drain,
     ) -> Self {
@@ -107,6 +110,7 @@ impl Restreamers {
             plugins,
             streams,
             hosts: Arc::new(Hosts::new(policy)),
+            media,
             limits,
             drain,
             running: Mutex::default(),
@@ -242,6 +246,7 @@ impl Restreamers {
         Arc::new(Shared::new(
             stream,
             hosts,
+            self.0.media.clone(),
             properties,
             self.0.limits.sources,
         ))

@@ -1,14 +1,15 @@
-//! A source: a connection to a remote whose media feeds the stream.
+//! A source: media of a remote or of a file that feeds the stream.
 //!
 //! Owned by the host and not by the guest, so it outlives a guest that traps or is
 //! swapped. One task reads it; it tells facts and its end through the inbox and
 //! decides nothing about either.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use restreamd_rtmp::session::Purpose;
+use restreamd_rtmp::session::{Media, Purpose};
 use restreamd_rtmp::url::RtmpUrl;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -17,6 +18,8 @@ use tracing::{Instrument, debug, info, info_span};
 use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState};
 use super::hosts::Hosts;
 use super::inbox::Inbox;
+use super::session::Shared;
+use crate::flv::{self, MediaDir, Playing};
 use crate::rtmp::dial::Dialed;
 use crate::stream::progress::Progress;
 use crate::stream::timeline::Lane;
@@ -25,11 +28,86 @@ use crate::stream::{Feed, FeedId, Stream, Unit};
 /// News of a healthy source comes so often.
 const FACTS_EVERY: Duration = Duration::from_secs(1);
 
-/// An open source. Dropping it closes the connection.
+/// A file begins to play within this time, or its disk hangs.
+const FILE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where a source's media comes from. Its text holds no secret.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// Pulled from a remote.
+    Rtmp {
+        /// What to dial.
+        url: RtmpUrl,
+        /// And how.
+        options: Box<ConnectOptions>,
+    },
+    /// Read from the media directory.
+    File {
+        /// The file's name below it.
+        name: String,
+        /// Begin again at its end.
+        looped: bool,
+    },
+}
+
+impl Origin {
+    /// Where from, with secrets: for the guest that gave it.
+    pub fn full(&self) -> String {
+        match self {
+            Self::Rtmp { url, .. } => url.full(),
+            Self::File { .. } => self.to_string(),
+        }
+    }
+
+    /// When silence is a stall. A file is never silent longer than it is meant to be.
+    fn stall(&self) -> Option<Duration> {
+        match self {
+            Self::Rtmp { options, .. } => options.stall,
+            Self::File { .. } => None,
+        }
+    }
+
+    /// How long the first frame may take.
+    fn timeout(&self) -> Duration {
+        match self {
+            Self::Rtmp { options, .. } => options.timeout,
+            Self::File { .. } => FILE_TIMEOUT,
+        }
+    }
+
+    /// The remote whose other pulls hear of this one's fate.
+    fn remote(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Rtmp { url, .. } => Some((url.host(), url.port())),
+            Self::File { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rtmp { url, .. } => f.write_str(&url.masked()),
+            Self::File { name, .. } => write!(f, "file:{name}"),
+        }
+    }
+}
+
+/// What a policy hears of a file that does not play (on).
+pub fn unplayable(origin: &Origin, error: &flv::Error) -> Failure {
+    let class = match error {
+        flv::Error::NotFound => Class::NotFound,
+        flv::Error::Outside | flv::Error::NoDirectory => Class::Blocked,
+        _ => Class::Other,
+    };
+    Failure::new(class, format!("{origin}: {error}"))
+}
+
+/// An open source. Dropping it closes the connection or the file.
 #[derive(Debug)]
 pub struct Source {
     id: SourceId,
-    url: RtmpUrl,
+    origin: Origin,
     feed: FeedId,
     stall: Option<Duration>,
     progress: Arc<Mutex<Progress>>,
@@ -47,36 +125,32 @@ struct State {
 }
 
 impl Source {
-    /// Opens a source of a stream; it dials at once.
-    pub fn open(
-        id: SourceId,
-        url: RtmpUrl,
-        options: ConnectOptions,
-        stream: Arc<Stream>,
-        hosts: Arc<Hosts>,
-        inbox: Arc<Inbox>,
-    ) -> Self {
-        let feed = stream.feed(options.stall);
+    /// Opens a source of a restreamer's stream; it dials or reads at once.
+    pub fn open(id: SourceId, origin: Origin, shared: &Shared) -> Self {
+        let stream = shared.stream.clone();
+        let stall = origin.stall();
+        let feed = stream.feed(stall);
         let state = Arc::new(Mutex::new(State {
             state: SourceState::Dialing,
             flowing: None,
         }));
-        let span = info_span!("source", id, url = %url);
-        let (feed_id, progress, stall) = (feed.id(), feed.progress().clone(), options.stall);
+        let span = info_span!("source", id, url = %origin);
+        let (feed_id, progress) = (feed.id(), feed.progress().clone());
         let reader = Reader {
             id,
             feed,
             state: state.clone(),
-            hosts,
-            inbox,
+            hosts: shared.hosts.clone(),
+            media: shared.media.clone(),
+            inbox: shared.inbox.clone(),
             stall,
             on_air: false,
             stream: stream.clone(),
         };
-        let task = tokio::spawn(reader.run(url.clone(), options).instrument(span)).abort_handle();
+        let task = tokio::spawn(reader.run(origin.clone()).instrument(span)).abort_handle();
         Self {
             id,
-            url,
+            origin,
             feed: feed_id,
             stall,
             progress,
@@ -92,9 +166,9 @@ impl Source {
         self.id
     }
 
-    /// Where from, with secrets: for the guest that gave it.
-    pub fn url(&self) -> &RtmpUrl {
-        &self.url
+    /// Where from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Whether it is the one attached.
@@ -154,12 +228,45 @@ impl Drop for Source {
     }
 }
 
+/// What the task reads from.
+#[derive(Debug)]
+enum Opened {
+    Dialed(Box<Dialed>),
+    Playing(Box<Playing>),
+}
+
+impl Opened {
+    /// The next message, or why there is none. Cancel safe.
+    async fn next(&mut self, origin: &Origin) -> Result<Media, Failure> {
+        match self {
+            Self::Dialed(dialed) => dialed.next().await,
+            Self::Playing(playing) => match playing.next().await {
+                Ok(Some(media)) => Ok(media),
+                Ok(None) => Err(Failure::new(
+                    Class::Ended,
+                    format!("{origin} is played to its end"),
+                )),
+                Err(error) => Err(unplayable(origin, &error)),
+            },
+        }
+    }
+
+    /// What it means that nothing came for so long.
+    fn silent(&self) -> &'static str {
+        match self {
+            Self::Dialed(_) => "the peer granted the stream but sent no media",
+            Self::Playing(_) => "the file gave no media in time",
+        }
+    }
+}
+
 /// The task that reads a source.
 struct Reader {
     id: SourceId,
     feed: Feed,
     state: Arc<Mutex<State>>,
     hosts: Arc<Hosts>,
+    media: MediaDir,
     inbox: Arc<Inbox>,
     stall: Option<Duration>,
     on_air: bool,
@@ -167,10 +274,14 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, url: RtmpUrl, options: ConnectOptions) {
-        self.hosts.admit(url.host(), url.port()).await;
-        let failure = self.pull(&url, &options).await;
-        self.hosts.failed(url.host(), url.port(), &self.inbox);
+    async fn run(mut self, origin: Origin) {
+        if let Some((host, port)) = origin.remote() {
+            self.hosts.admit(host, port).await;
+        }
+        let failure = self.read(&origin).await;
+        if let Some((host, port)) = origin.remote() {
+            self.hosts.failed(host, port, &self.inbox);
+        }
         info!(class = failure.class.as_str(), reason = %failure, bytes = self.feed.progress().lock().bytes(), "source ended");
         self.state.lock().state = SourceState::Ended;
         let (inbox, id) = (self.inbox.clone(), self.id);
@@ -179,11 +290,11 @@ impl Reader {
     }
 
     /// Reads until there is a reason to stop.
-    async fn pull(&mut self, url: &RtmpUrl, options: &ConnectOptions) -> Failure {
-        let first_media = Instant::now() + options.timeout;
-        let opened = Dialed::open(url, Purpose::Play, &options.dial, self.hosts.policy());
-        let mut dialed = match tokio::time::timeout_at(first_media, opened).await {
-            Ok(Ok(dialed)) => dialed,
+    async fn read(&mut self, origin: &Origin) -> Failure {
+        let first_media = Instant::now() + origin.timeout();
+        let opened = self.open(origin);
+        let mut opened = match tokio::time::timeout_at(first_media, opened).await {
+            Ok(Ok(opened)) => opened,
             Ok(Err(failure)) => return failure,
             Err(_) => {
                 return Failure::new(Class::Timeout, "the peer did not grant the stream in time");
@@ -200,23 +311,38 @@ impl Reader {
             };
             tokio::select! {
                 biased; // the clock is asked when the socket has nothing more
-                media = dialed.next() => match media {
+                media = opened.next(origin) => match media {
                     Ok(media) => {
                         if let Some(unit) = Unit::classify(media)
                             && self.take(&unit)
+                            && let Some((host, port)) = origin.remote()
                         {
-                            self.hosts.reached(url.host(), url.port());
+                            self.hosts.reached(host, port);
                         }
                     }
                     Err(failure) => return failure,
                 },
                 () = tokio::time::sleep_until(check) => {
                     if !flowing {
-                        return Failure::new(Class::Timeout, "the peer granted the stream but sent no media");
+                        return Failure::new(Class::Timeout, opened.silent());
                     }
                     self.judge();
                     news = Instant::now() + FACTS_EVERY;
                 }
+            }
+        }
+    }
+
+    async fn open(&self, origin: &Origin) -> Result<Opened, Failure> {
+        match origin {
+            Origin::Rtmp { url, options } => {
+                let policy = self.hosts.policy();
+                let dialed = Dialed::open(url, Purpose::Play, &options.dial, policy).await?;
+                Ok(Opened::Dialed(Box::new(dialed)))
+            }
+            Origin::File { name, looped } => {
+                let playing = Playing::open(self.media.clone(), name.clone(), *looped);
+                Ok(Opened::Playing(Box::new(playing)))
             }
         }
     }
