@@ -6,6 +6,7 @@
 
 mod demux;
 mod directory;
+mod mp4;
 mod pace;
 mod playing;
 mod rounds;
@@ -47,6 +48,12 @@ pub enum Error {
     /// An FLV file that is damaged.
     #[error("cannot be played: {0}")]
     Flv(#[from] FileError),
+    /// An MP4 file that is damaged.
+    #[error("cannot be played: {0}")]
+    Damaged(String),
+    /// It holds what is not played.
+    #[error("cannot be played: {0}")]
+    Unsupported(String),
     /// The system says no.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),

@@ -9,6 +9,7 @@ use restreamd_rtmp::flv::Reader;
 use restreamd_rtmp::session::Media;
 
 use super::Error;
+use super::mp4::{Mp4, is_mp4};
 
 /// Bytes read at a time.
 const READ: u64 = 64 * 1024;
@@ -18,9 +19,9 @@ pub(super) trait Storage: Read + Seek + Send + 'static {}
 impl<T: Read + Seek + Send + 'static> Storage for T {}
 
 /// An open file.
-pub(super) struct Demux {
-    storage: Box<dyn Storage>,
-    flv: Reader,
+pub(super) enum Demux {
+    Flv(Flv),
+    Mp4(Box<Mp4>),
 }
 
 impl fmt::Debug for Demux {
@@ -36,40 +37,70 @@ impl Demux {
         storage.by_ref().take(8).read_to_end(&mut begin)?;
         storage.seek(SeekFrom::Start(0))?;
         match begin.as_slice() {
-            [b'F', b'L', b'V', ..] => Ok(Self {
-                storage,
-                flv: Reader::new(),
-            }),
+            [b'F', b'L', b'V', ..] => Ok(Self::Flv(Flv::new(storage))),
+            begin if is_mp4(begin) => Ok(Self::Mp4(Box::new(Mp4::open(storage)?))),
             _ => Err(Error::Unknown),
         }
     }
 
     /// The next message, or `None` at the end.
     pub(super) fn next(&mut self) -> Result<Option<Media>, Error> {
-        loop {
-            while let Some(message) = self.flv.poll()? {
-                if let Some(media) = Media::from_message(&message) {
-                    return Ok(Some(media));
-                }
-            }
-            if !self.read()? {
-                self.flv.finish()?;
-                return Ok(None);
-            }
+        match self {
+            Self::Flv(file) => file.next(),
+            Self::Mp4(file) => file.next(),
         }
     }
 
     /// Back to the first message.
     pub(super) fn rewind(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Flv(file) => file.rewind(),
+            Self::Mp4(file) => {
+                file.rewind();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// An open FLV file.
+pub(super) struct Flv {
+    storage: Box<dyn Storage>,
+    reader: Reader,
+}
+
+impl Flv {
+    fn new(storage: Box<dyn Storage>) -> Self {
+        Self {
+            storage,
+            reader: Reader::new(),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Media>, Error> {
+        loop {
+            while let Some(message) = self.reader.poll()? {
+                if let Some(media) = Media::from_message(&message) {
+                    return Ok(Some(media));
+                }
+            }
+            if !self.read()? {
+                self.reader.finish()?;
+                return Ok(None);
+            }
+        }
+    }
+
+    fn rewind(&mut self) -> Result<(), Error> {
         self.storage.seek(SeekFrom::Start(0))?;
-        self.flv = Reader::new();
+        self.reader = Reader::new();
         Ok(())
     }
 
     fn read(&mut self) -> Result<bool, Error> {
         let mut portion = Vec::with_capacity(READ as usize);
         self.storage.by_ref().take(READ).read_to_end(&mut portion)?;
-        self.flv.buffer().extend_from_slice(&portion);
+        self.reader.buffer().extend_from_slice(&portion);
         Ok(!portion.is_empty())
     }
 }
