@@ -11,6 +11,7 @@ mod drain;
 mod durability;
 mod errors;
 mod example;
+mod files;
 mod guests;
 mod hostile_peers;
 mod logs_mask_secrets;
