@@ -331,6 +331,10 @@ mod tests {
             "{}",
             why(&MP4[..200])
         );
+        let large = [&u32::MAX.to_be_bytes()[..], b"moov", &[0; 64]].concat();
+        assert!(why(&large).contains("too large"), "{}", why(&large));
+        let endless = b"\0\0\0\x08free".repeat(MAX_BOXES + 1);
+        assert!(why(&endless).contains("no movie box"));
         let mut cut = rounds(&MP4[..MP4.len() - 100], false).expect("the tables are whole");
         let error = loop {
             match cut.next() {
