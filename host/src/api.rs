@@ -35,10 +35,12 @@ mod login;
 mod metrics;
 mod openapi;
 mod plugin;
+mod probe;
 mod provision;
 mod stream;
 
 pub use config::{Config, StreamRoutes};
+pub(crate) use error::{Code, Error};
 pub use metrics::Metrics;
 
 /// A request's body; 32 provisions of 32 KiB each.
@@ -81,9 +83,9 @@ impl FromRef<State> for StreamRoutes {
     }
 }
 
-/// All routes. Serve it with the peer's address as connect info (`into_make_service_with_connect_info`): failed
-/// logins are counted by it.
-pub fn router(state: State) -> axum::Router {
+/// All routes, and those that are served `beside` them. Serve it with the peer's address as connect info
+/// (`into_make_service_with_connect_info`): failed logins are counted by it.
+pub fn router(state: State, beside: axum::Router) -> axum::Router {
     let metrics = state.metrics.clone();
     let attempts = Attempts::new(
         state.config.login_attempts_per_address,
@@ -96,8 +98,14 @@ pub fn router(state: State) -> axum::Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::show))
         .fallback(error::unknown_route)
-        .with_state(state);
+        .with_state(state)
+        .merge(beside);
     answered(routes, metrics)
+}
+
+/// Routes of another module alone, for an address of their own: with our request ids, error shape and counts.
+pub fn alone(routes: axum::Router, metrics: Metrics) -> axum::Router {
+    answered(routes.fallback(error::unknown_route), metrics)
 }
 
 /// `/metrics` alone, for an address of its own.
@@ -143,7 +151,7 @@ fn provisions() -> axum::Router<State> {
                 .post(provision::create)
                 .put(provision::update),
         )
-        .route("/probe", reserved.clone().post(provision::probe))
+        .route("/probe", reserved.clone().post(probe::probe))
         .route("/distribute/{*guid}", reserved.post(distribute::distribute))
         .route("/{*guid}", get(provision::show).delete(provision::delete))
 }

@@ -2,7 +2,9 @@
 //!
 //! Wiring only: every decision is in a module of its own.
 
+mod flv;
 pub mod metrics;
+mod socket;
 pub mod tls;
 
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +21,7 @@ use crate::cluster::{Cluster, Identity};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
 use crate::flv::MediaDir;
-use crate::id::StreamGuid;
+use crate::id::{NodeGroup, StreamGuid};
 use crate::plugin::{Plugins, Runtime};
 use crate::provision::{self, NameTaken, Names};
 use crate::restreamer::{Limits, Restreamers};
@@ -27,9 +29,9 @@ use crate::rtmp::connection::{self, Act, VerifyToken};
 use crate::rtmp::listener::Listener;
 use crate::rtmp::policy::Policy;
 use crate::secrets::Secrets;
-use crate::store::Store;
 use crate::store::embedded::Embedded;
 use crate::store::memory::Memory;
+use crate::store::{Revision, Store};
 use crate::stream::Streams;
 use crate::{api, rtmp, telemetry};
 
@@ -73,16 +75,22 @@ impl App {
         let rtmp_listener = Listener::bind(config.rtmp_listen, config.limits.connections)
             .with_context(|| format!("rtmp_listen {}", config.rtmp_listen))?;
         let rtmp_addr = rtmp_listener.addr()?;
+        let rtmps_listener = bind_rtmps(&config, &rtmp_listener, &drain).await?;
+        let mut own = vec![rtmp_addr];
+        if let Some(listener) = &rtmps_listener {
+            own.push(listener.addr()?);
+        }
         let api_listener = TcpListener::bind(config.api_listen)
             .with_context(|| format!("api_listen {}", config.api_listen))?;
         api_listener.set_nonblocking(true)?;
         let api_addr = api_listener.local_addr()?;
+        let flv_listener = flv::bind(&config.flv)?;
 
         let runtime =
             Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
         let plugins = Plugins::load(runtime, config.plugins.clone()).await?;
         let streams = Streams::new(config.stream.clone());
-        let policy = Arc::new(Policy::new(config.dial.clone(), vec![rtmp_addr]));
+        let policy = Arc::new(Policy::new(config.dial.clone(), own));
         let limits = Limits {
             sources: config.limits.sources,
             log_lines: config.limits.guest_log_lines,
@@ -116,21 +124,39 @@ impl App {
         cluster.started().await;
         follow_swaps(&plugins, &restreamers, &drain);
 
-        let context = rtmp_context(&config, &streams, &auth, &drain);
+        if let Some(listener) = rtmps_listener {
+            let addr = listener.addr()?;
+            let context = rtmp_context(&config, addr, &streams, &auth, &drain);
+            drain.spawn(listener.run(Arc::new(context)));
+            info!(service = "rtmps", %addr, "listening");
+        }
+        let context = rtmp_context(&config, rtmp_addr, &streams, &auth, &drain);
         drain.spawn(rtmp_listener.run(Arc::new(context)));
         info!(service = "rtmp", addr = %rtmp_addr, "listening");
 
         let provisions = provision::Service::new(
             store,
             Arc::new(plugins.clone()),
-            Arc::new(StreamNames(streams.clone())),
+            Arc::new(StreamNames {
+                group: config.node_group.clone(),
+                streams: streams.clone(),
+            }),
             provision::Config {
-                is_self: is_self(policy),
+                is_self: is_self(policy, own_names(&config), rtmp_addr.port()),
             },
         );
         let mut registry = telemetry::registry();
         let api_metrics = api::Metrics::register(&mut registry);
         metrics::register(&mut registry, &streams, &restreamers, &plugins);
+        let mut beside = flv::router(&config, &streams, &auth, &drain, &mut registry);
+        let api_handle = Handle::new();
+        if let Some(listener) = flv_listener {
+            let (addr, routes) = (listener.local_addr()?, std::mem::take(&mut beside));
+            let routes = api::alone(routes, api_metrics.clone());
+            // Its end is the API's: one handle stops both, and its responses heed the drain.
+            tls::serve(listener, &config.api, routes, api_handle.clone(), &drain).await?;
+            info!(service = "flv", %addr, tls = config.api.tls_cert.is_some(), "listening");
+        }
         let state = api::State {
             plugins,
             restreamers: restreamers.clone(),
@@ -142,11 +168,10 @@ impl App {
             registry: Arc::new(registry),
             metrics: api_metrics,
         };
-        let api_handle = Handle::new();
         let api_task = tls::serve(
             api_listener,
             &config.api,
-            api::router(state),
+            api::router(state, beside),
             api_handle.clone(),
             &drain,
         )
@@ -199,8 +224,27 @@ pub fn auth_settings(config: &Config, secrets: &Secrets) -> auth::Settings {
     }
 }
 
+async fn bind_rtmps(
+    config: &Config,
+    plain: &Listener,
+    drain: &Drain,
+) -> anyhow::Result<Option<Listener>> {
+    let rtmp::Config {
+        tls_cert, tls_key, ..
+    } = &config.rtmp;
+    let (Some(addr), Some(cert), Some(key)) = (config.rtmps_listen, tls_cert, tls_key) else {
+        return Ok(None);
+    };
+    let tls = tls::rtmps(cert, key, drain).await?;
+    let listener = plain.bind_tls(addr, tls);
+    listener
+        .with_context(|| format!("rtmps_listen {addr}"))
+        .map(Some)
+}
+
 fn rtmp_context(
     config: &Config,
+    listen: SocketAddr,
     streams: &Streams,
     auth: &Auth,
     drain: &Drain,
@@ -218,7 +262,7 @@ fn rtmp_context(
         config: rtmp::Config {
             ..config.rtmp.clone()
         },
-        publish: config.publish_access(),
+        publish: config.publish_access(listen),
         verify,
         drain: drain.clone(),
     }
@@ -243,9 +287,30 @@ fn follow_swaps(plugins: &Plugins, restreamers: &Restreamers, drain: &Drain) {
     });
 }
 
+/// What this node is called: the advertised address and the machine's own name.
+fn own_names(config: &Config) -> Vec<String> {
+    let advertised = config.advertise.as_deref().map(|address| {
+        let host = match address.rsplit_once(':') {
+            Some((host, port))
+                if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) =>
+            {
+                host
+            }
+            _ => address,
+        };
+        host.trim_matches(['[', ']']).to_owned()
+    });
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let names = advertised.into_iter().chain(machine);
+    names
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
 /// Whether a URL is a stream on this very node, judged by its host as written: the
 /// dial policy decides on addresses later.
-fn is_self(policy: Arc<Policy>) -> provision::IsSelf {
+fn is_self(policy: Arc<Policy>, names: Vec<String>, port: u16) -> provision::IsSelf {
     Arc::new(move |url, stream| {
         let Ok(url) = restreamd_rtmp::url::RtmpUrl::parse(url) else {
             return false;
@@ -257,6 +322,10 @@ fn is_self(policy: Arc<Policy>) -> provision::IsSelf {
             return false;
         }
         let host = url.host();
+        let own = |name: &String| name.eq_ignore_ascii_case(host);
+        if url.port() == port && names.iter().any(own) {
+            return true;
+        }
         let ip = match host.parse() {
             Ok(ip) => ip,
             Err(_) if host.eq_ignore_ascii_case("localhost") => {
@@ -268,15 +337,67 @@ fn is_self(policy: Arc<Policy>) -> provision::IsSelf {
     })
 }
 
-/// The stream registry as the provision service sees it.
-struct StreamNames(Streams);
+/// The stream registry as the provision service sees it. Names of other groups are not
+/// this node's to keep.
+struct StreamNames {
+    group: NodeGroup,
+    streams: Streams,
+}
 
 impl Names for StreamNames {
-    fn reserve(&self, guid: &StreamGuid) -> Result<(), NameTaken> {
-        self.0.reserve(guid).map_err(|_| NameTaken)
+    fn reserve(&self, group: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken> {
+        if *group != self.group {
+            return Ok(());
+        }
+        self.streams.reserve(guid).map_err(|_| NameTaken)
     }
 
-    fn release(&self, guid: &StreamGuid) {
-        self.0.release(guid);
+    fn settle(&self, group: &NodeGroup, guid: &StreamGuid, done: Option<Revision>) {
+        if *group == self.group {
+            self.streams.settle(guid, done);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_knows_itself_by_its_addresses_and_names() {
+        let config = Config {
+            advertise: Some("Node.example:1935".to_owned()),
+            ..Config::default()
+        };
+        let names = own_names(&config);
+        assert_eq!(names[0], "Node.example");
+        let listens = "127.0.0.1:1935".parse().expect("an address");
+        let policy = Arc::new(Policy::new(Default::default(), vec![listens]));
+        let stream = "live/a".parse().expect("legal");
+        let is_self = is_self(policy, names.clone(), 1935);
+        let mut own = vec![
+            "rtmp://localhost/live/a".to_owned(),
+            "rtmp://127.0.0.1/live/a".to_owned(),
+            "rtmp://node.EXAMPLE/live/a".to_owned(),
+        ];
+        own.extend(names.get(1).map(|host| format!("rtmp://{host}/live/a")));
+        for url in own {
+            assert!(is_self(&url, &stream), "{url}");
+        }
+        for url in [
+            "rtmp://node.example:1936/live/a",
+            "rtmp://node.example/live/b",
+            "rtmp://other.example/live/a",
+        ] {
+            assert!(!is_self(url, &stream), "{url}");
+        }
+        let bare = |advertise: &str| {
+            own_names(&Config {
+                advertise: Some(advertise.to_owned()),
+                ..Config::default()
+            })
+        };
+        assert_eq!(bare("[2001:db8::1]:1935")[0], "2001:db8::1");
+        assert_eq!(bare("2001:db8::1")[0], "2001:db8::1");
     }
 }

@@ -74,6 +74,9 @@ pub enum Error {
     /// The password begins like a PHC string and is none, or could not be hashed.
     #[error("admin_password is no usable argon2 hash: {0}")]
     Hash(argon2::password_hash::Error),
+    /// The password's hash has no salt or no hash in it.
+    #[error("admin_password is an argon2 hash without its salt or its hash")]
+    HalfHash,
 }
 
 /// The user is unknown or the password is wrong; which of them is not said.
@@ -271,13 +274,33 @@ pub fn glob_matches(glob: &str, text: &str) -> bool {
     text.ends_with(tail)
 }
 
+/// Whether a password, or the hash of one, can be used; see [`Error`].
+pub fn usable(password: &Secret) -> Result<(), Error> {
+    let text = password.expose();
+    if text.is_empty() {
+        return Err(Error::EmptyPassword);
+    }
+    match text.starts_with("$argon2") {
+        true => parsed(text).map(drop),
+        false => Ok(()),
+    }
+}
+
+fn parsed(text: &str) -> Result<PasswordHash, Error> {
+    let hash = PasswordHash::new(text).map_err(|cause| Error::Hash(cause.into()))?;
+    match hash.salt.is_some() && hash.hash.is_some() {
+        true => Ok(hash),
+        false => Err(Error::HalfHash),
+    }
+}
+
 fn hashed(password: &Secret) -> Result<PasswordHash, Error> {
     let text = password.expose();
     if text.is_empty() {
         return Err(Error::EmptyPassword);
     }
     if text.starts_with("$argon2") {
-        return PasswordHash::new(text).map_err(|cause| Error::Hash(cause.into()));
+        return parsed(text);
     }
     Argon2::default()
         .hash_password(text.as_bytes())

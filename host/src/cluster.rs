@@ -8,11 +8,13 @@ pub mod mirror;
 pub mod placement;
 mod reconciler;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 pub use mirror::Assignment;
@@ -29,6 +31,9 @@ use placement::{Candidate, NoFit, Wanted, place};
 
 /// How long a caller waits for a change to be carried out before it is answered.
 const APPLY_WAIT: Duration = Duration::from_secs(5);
+/// What a caller is told after that.
+pub const NOT_APPLIED: &str =
+    "it is stored, but this node has not carried it out yet; ask again later";
 /// How often placing is tried again because someone else placed at the same time.
 const PLACE_TRIES: usize = 5;
 
@@ -124,8 +129,34 @@ struct Inner {
     streams: Streams,
     drain: Drain,
     mirror: RwLock<Mirror>,
+    /// Assignments under way: one for each caller who waits for one.
+    placing: Mutex<Vec<Placement>>,
     /// The revision up to which this node has carried changes out; `None` before the first listing.
     applied: watch::Sender<Option<store::Revision>>,
+}
+
+/// A provision that is being given to a node, and the restreamers that come with it.
+#[derive(Clone, PartialEq)]
+struct Placement {
+    group: NodeGroup,
+    guid: ProvisionGuid,
+    node: NodeId,
+    restreamers: u64,
+}
+
+/// Room on a node, kept while an assignment is written.
+struct Seat<'a> {
+    placing: &'a Mutex<Vec<Placement>>,
+    placement: Placement,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut placing = self.placing.lock();
+        if let Some(at) = placing.iter().position(|one| *one == self.placement) {
+            placing.swap_remove(at);
+        }
+    }
 }
 
 /// The cluster as this node sees it. A cheap handle.
@@ -156,6 +187,7 @@ impl Cluster {
             streams,
             drain,
             mirror: RwLock::default(),
+            placing: Mutex::default(),
             applied: watch::Sender::new(None),
         }))
     }
@@ -173,11 +205,11 @@ impl Cluster {
     }
 
     /// Resolves when this node has carried out everything up to a revision, or after
-    /// five seconds: what is stored is durable either way.
-    pub async fn applied(&self, revision: store::Revision) {
+    /// five seconds with false: what is stored is durable either way.
+    pub async fn applied(&self, revision: store::Revision) -> bool {
         let mut applied = self.0.applied.subscribe();
         let reached = applied.wait_for(|at| at.is_some_and(|at| at >= revision));
-        let _ = tokio::time::timeout(APPLY_WAIT, reached).await;
+        matches!(tokio::time::timeout(APPLY_WAIT, reached).await, Ok(Ok(_)))
     }
 
     /// This node's name.
@@ -271,16 +303,11 @@ impl Cluster {
         stream: &StreamGuid,
         constraints: &Constraints,
     ) -> Result<Vec<Node>, PlaceError> {
-        if self
-            .0
-            .streams
-            .snapshot(stream)
-            .is_some_and(|stream| stream.published)
-        {
+        if self.is_published(group, stream) {
             return Err(PlaceError::NameLive);
         }
-        self.choose(group, &[], 0, constraints)
-            .map(|node| vec![node])
+        self.choose(group, None, &[], constraints)
+            .map(|(node, _)| vec![node])
     }
 
     /// Gives a provision to a node, the same one as long as it is in service. The
@@ -292,7 +319,7 @@ impl Cluster {
         constraints: &Constraints,
     ) -> Result<Vec<Node>, PlaceError> {
         for _ in 0..PLACE_TRIES {
-            let (types, current) = {
+            let (types, fed, current) = {
                 let mirror = self.0.mirror.read();
                 let (provision, current) = mirror
                     .provision(group, guid)
@@ -302,15 +329,21 @@ impl Cluster {
                     .iter()
                     .map(|stream| stream.kind.clone())
                     .collect();
-                (types, current.cloned())
+                let fed = provision.streams.iter().filter(|stream| stream.feeds);
+                let fed: Vec<StreamGuid> = fed.map(|stream| stream.guid.clone()).collect();
+                (types, fed, current.cloned())
             };
+            if fed.iter().any(|stream| self.is_published(group, stream)) {
+                return Err(PlaceError::NameLive);
+            }
             if let Some(node) = current
                 .as_ref()
                 .and_then(|current| self.in_service(group, &current.node))
             {
                 return Ok(vec![node]);
             }
-            let node = self.choose(group, &types, types.len() as u64, constraints)?;
+            // Until the mirror shows the assignment, or there is none.
+            let (node, _seat) = self.choose(group, Some(guid), &types, constraints)?;
             let epoch = current.as_ref().map_or(1, |current| current.epoch + 1);
             match self
                 .assign(
@@ -325,7 +358,9 @@ impl Cluster {
                 .await
             {
                 Ok(revision) => {
-                    self.applied(revision).await;
+                    if !self.applied(revision).await {
+                        return Err(PlaceError::Unavailable(NOT_APPLIED.to_owned()));
+                    }
                     return Ok(vec![node]);
                 }
                 Err(store::Error::Failed { .. }) => self.catch_up().await,
@@ -374,10 +409,10 @@ impl Cluster {
     fn choose(
         &self,
         group: &NodeGroup,
+        guid: Option<&ProvisionGuid>,
         types: &[RestreamType],
-        restreamers: u64,
         constraints: &Constraints,
-    ) -> Result<Node, PlaceError> {
+    ) -> Result<(Node, Option<Seat<'_>>), PlaceError> {
         let nodes = self.nodes(group);
         if constraints.strict && constraints.endpoints > nodes.len() {
             return Err(PlaceError::NoNodeFits(format!(
@@ -385,13 +420,15 @@ impl Cluster {
                 nodes.len()
             )));
         }
+        // Held until the seat is taken, so that no two take the last one.
+        let mut placing = self.0.placing.lock();
         let candidates: Vec<Candidate> = nodes
             .iter()
             .map(|node| Candidate {
                 id: node.id.clone(),
                 in_service: node.state == "INSERVICE",
                 sub_group: node.sub_group.clone(),
-                restreamers: node.restreamers,
+                restreamers: self.load(&placing, group, &node.id, guid),
                 capacity: self.0.me.capacity,
                 types: self.0.restreamers.types(),
             })
@@ -401,12 +438,54 @@ impl Cluster {
             &candidates,
             Wanted {
                 types,
-                restreamers,
+                restreamers: types.len() as u64,
                 sub_group,
                 strict: constraints.strict,
             },
         )?;
         let node = nodes.into_iter().find(|node| node.id == chosen.id);
-        node.ok_or_else(|| PlaceError::NoNodeFits("no node is in service".to_owned()))
+        let node =
+            node.ok_or_else(|| PlaceError::NoNodeFits("no node is in service".to_owned()))?;
+        let seat = guid.map(|guid| {
+            let placement = Placement {
+                group: group.clone(),
+                guid: guid.clone(),
+                node: node.id.clone(),
+                restreamers: types.len() as u64,
+            };
+            placing.push(placement.clone());
+            Seat {
+                placing: &self.0.placing,
+                placement,
+            }
+        });
+        Ok((node, seat))
+    }
+
+    /// The restreamers a node has and is about to have, those of `but` left out.
+    fn load(
+        &self,
+        placing: &[Placement],
+        group: &NodeGroup,
+        node: &NodeId,
+        but: Option<&ProvisionGuid>,
+    ) -> u64 {
+        let mirror = self.0.mirror.read();
+        let has = mirror
+            .assigned(group)
+            .filter(|(provision, assigned)| assigned.node == *node && Some(&provision.guid) != but)
+            .map(|(provision, _)| provision.streams.len() as u64);
+        let will_have = placing
+            .iter()
+            .filter(|one| one.group == *group && one.node == *node && Some(&one.guid) != but)
+            .filter(|one| mirror.assignment(group, &one.guid).is_none())
+            .map(|one| one.restreamers);
+        has.chain(will_have).sum()
+    }
+
+    /// Whether a publisher of this node has a name of its group.
+    fn is_published(&self, group: &NodeGroup, stream: &StreamGuid) -> bool {
+        let snapshot = || self.0.streams.snapshot(stream);
+        *group == self.0.me.group && snapshot().is_some_and(|stream| stream.published)
     }
 }

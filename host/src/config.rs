@@ -13,16 +13,19 @@ use serde::Deserialize;
 use crate::auth::Secret;
 use crate::id::{NodeGroup, NodeId};
 use crate::rtmp::Access;
-use crate::{api, plugin, rtmp, stream, telemetry};
+use crate::{api, flv, plugin, rtmp, stream, telemetry};
 
 /// Environment variables of the program begin so.
 const ENV: &str = "RESTREAMD_";
 /// Variables that are no keys: the file's own name, and what other commands read.
 const NOT_KEYS: [&str; 2] = ["CONFIG", "TOKEN"];
+/// More than a machine has ports or files for.
+const MAX_CONNECTIONS: usize = 1_000_000;
 /// The top-level keys that flags and the environment can set.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 13] = [
     "api_listen",
     "rtmp_listen",
+    "rtmps_listen",
     "advertise",
     "data_dir",
     "plugin_dir",
@@ -43,6 +46,8 @@ pub struct Config {
     pub api_listen: SocketAddr,
     /// Where RTMP listens.
     pub rtmp_listen: SocketAddr,
+    /// Where RTMPS listens, if anywhere.
+    pub rtmps_listen: Option<SocketAddr>,
     /// `serverAddress`: how clients reach this node; by default the address RTMP listens on.
     pub advertise: Option<String>,
     /// Where state lives.
@@ -67,6 +72,8 @@ pub struct Config {
     pub api: api::Config,
     /// `[rtmp]`
     pub rtmp: rtmp::Config,
+    /// `[flv]`
+    pub flv: flv::Config,
     /// `[stream]`
     pub stream: stream::Config,
     /// `[dial]`
@@ -137,6 +144,7 @@ impl Default for Config {
         Self {
             api_listen: loopback(5080),
             rtmp_listen: loopback(1935),
+            rtmps_listen: None,
             advertise: None,
             data_dir: "restreamd-data".into(),
             plugin_dir: None,
@@ -149,6 +157,7 @@ impl Default for Config {
             jwt_secret: None,
             api: api::Config::default(),
             rtmp: rtmp::Config::default(),
+            flv: flv::Config::default(),
             stream: stream::Config::default(),
             dial: rtmp::policy::Config::default(),
             plugins: plugin::Config::default(),
@@ -187,7 +196,8 @@ pub enum Error {
     },
 }
 
-fn bad(key: impl Into<String>, text: impl Into<String>) -> Error {
+/// A key or its value is bad.
+pub fn bad(key: impl Into<String>, text: impl Into<String>) -> Error {
     Error::Key {
         key: key.into(),
         text: text.into(),
@@ -232,7 +242,7 @@ impl Config {
     }
 
     /// What no single value shows.
-    fn check(&self) -> Result<(), Error> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         if self.node_group.as_str() == "default" {
             return Err(bad(
                 "node_group",
@@ -250,10 +260,18 @@ impl Config {
             let text = "is not a loopback address: set api.tls_cert and api.tls_key, or api.plain_http = true to send tokens in the clear";
             return Err(bad("api_listen", text));
         }
-        if self.publish_access() == Access::Open
-            && !self.rtmp_listen.ip().is_loopback()
-            && !self.rtmp.open_publish
-        {
+        if self.rtmp.tls_cert.is_some() != self.rtmp.tls_key.is_some() {
+            return Err(bad(
+                "rtmp.tls_cert",
+                "rtmp.tls_cert and rtmp.tls_key go together",
+            ));
+        }
+        if self.rtmps_listen.is_some() && self.rtmp.tls_cert.is_none() {
+            return Err(bad("rtmps_listen", "needs rtmp.tls_cert and rtmp.tls_key"));
+        }
+        let mut listens = self.rtmps_listen.into_iter().chain([self.rtmp_listen]);
+        let open = |addr| self.publish_access(addr) == Access::Open && !addr.ip().is_loopback();
+        if listens.any(open) && !self.rtmp.open_publish {
             let text = "open publishing on an address off loopback must be asked for with rtmp.open_publish = true";
             return Err(bad("rtmp.publish", text));
         }
@@ -274,8 +292,23 @@ impl Config {
         {
             return Err(bad("admin_password", "must not be empty"));
         }
-        let positive: [(&str, bool); 8] = [
-            ("limits.connections", self.limits.connections > 0),
+        if let Some(Err(why)) = self.admin_password.as_ref().map(crate::auth::usable) {
+            return Err(bad("admin_password", why.to_string()));
+        }
+        self.log.check().map_err(|why| bad("log.filter", why))?;
+        let positive: [(&str, bool); 10] = [
+            (
+                "flv.subscribers",
+                (1..=1_000_000).contains(&self.flv.subscribers),
+            ),
+            (
+                "limits.connections",
+                (1..=MAX_CONNECTIONS).contains(&self.limits.connections),
+            ),
+            (
+                "rtmp.idle_seconds",
+                (1..=86_400).contains(&self.rtmp.idle_seconds),
+            ),
             ("limits.sources", (1..=32).contains(&self.limits.sources)),
             ("limits.media_file_bytes", self.limits.media_file_bytes > 0),
             (
@@ -302,15 +335,13 @@ impl Config {
         }
     }
 
-    /// Who may publish.
-    pub fn publish_access(&self) -> Access {
-        self.rtmp
-            .publish
-            .unwrap_or(if self.rtmp_listen.ip().is_loopback() {
-                Access::Open
-            } else {
-                Access::Token
-            })
+    /// Who may publish on a listener.
+    pub fn publish_access(&self, listen: SocketAddr) -> Access {
+        self.rtmp.publish.unwrap_or(if listen.ip().is_loopback() {
+            Access::Open
+        } else {
+            Access::Token
+        })
     }
 }
 
@@ -417,6 +448,21 @@ mod tests {
             ("store = \"etcd://a:1\"", "store"),
             ("[stream]\nring_bytes = 1", "stream.ring_bytes"),
             ("[limits]\nmedia_file_bytes = 0", "limits.media_file_bytes"),
+            ("rtmps_listen = \"127.0.0.1:1936\"", "rtmps_listen"),
+            ("[rtmp]\ntls_key = \"x\"", "rtmp.tls_cert"),
+            ("[flv]\ncors = \"player.example\"", "flv.cors"),
+            ("[flv]\nsubscribers = 0", "flv.subscribers"),
+            (
+                "[limits]\nconnections = 9223372036854775807",
+                "limits.connections",
+            ),
+            ("[log]\nfilter = \"restreamd=loud\"", "log.filter"),
+            ("[rtmp]\nidle_seconds = 0", "rtmp.idle_seconds"),
+            ("admin_password = \"$argon2id$nonsense\"", "admin_password"),
+            (
+                "admin_password = \"$argon2id$v=19$m=19456,t=2,p=1\"",
+                "admin_password",
+            ),
             ("= 1", "line 1"),
         ];
         for (text, name) in cases {
@@ -434,8 +480,15 @@ mod tests {
 
     #[test]
     fn publishing_is_open_on_loopback_only() {
-        assert_eq!(Config::default().publish_access(), Access::Open);
+        let local = Config::default();
+        assert_eq!(local.publish_access(local.rtmp_listen), Access::Open);
         let public = load("rtmp_listen = \"0.0.0.0:1935\"", &[], &[]).expect("legal");
-        assert_eq!(public.publish_access(), Access::Token);
+        assert_eq!(public.publish_access(public.rtmp_listen), Access::Token);
+        let tls = "[rtmp]\ntls_cert = \"c\"\ntls_key = \"k\"\n";
+        let text = format!("rtmps_listen = \"0.0.0.0:1936\"\n{tls}");
+        let secure = load(&text, &[], &[]).expect("legal");
+        let listen = secure.rtmps_listen.expect("set");
+        assert_eq!(secure.publish_access(listen), Access::Token);
+        assert!(refused(&format!("{text}publish = \"open\"")).contains("rtmp.publish"));
     }
 }

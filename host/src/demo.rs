@@ -19,9 +19,10 @@ use tracing::debug;
 
 use crate::app::App;
 use crate::auth::Secret;
-use crate::config::{Config, StoreKind};
+use crate::config::{self, Config, StoreKind};
 use crate::flv::Playing;
 use crate::http::Client;
+use crate::rtmp::Access;
 use crate::rtmp::dial::{Dialed, Options};
 use crate::rtmp::policy::Policy;
 use crate::secrets::Secrets;
@@ -34,8 +35,7 @@ const LIVE_WITHIN: Duration = Duration::from_secs(20);
 const PROVISION: &str = "rtmppull1";
 
 /// Runs the demo until Ctrl-C.
-pub async fn run(api_listen: SocketAddr, rtmp_listen: SocketAddr) -> anyhow::Result<()> {
-    let config = config(api_listen, rtmp_listen);
+pub async fn run(config: Config) -> anyhow::Result<()> {
     telemetry::start(&telemetry::Config {
         filter: "warn".to_owned(),
         ..telemetry::Config::default()
@@ -68,7 +68,12 @@ pub async fn run(api_listen: SocketAddr, rtmp_listen: SocketAddr) -> anyhow::Res
     walked
 }
 
-fn config(api_listen: SocketAddr, rtmp_listen: SocketAddr) -> Config {
+/// The demo's configuration; addresses off loopback only if it is to be `public`.
+pub fn config(
+    api_listen: SocketAddr,
+    rtmp_listen: SocketAddr,
+    public: bool,
+) -> Result<Config, config::Error> {
     let given = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let mut config = Config {
         api_listen,
@@ -84,7 +89,11 @@ fn config(api_listen: SocketAddr, rtmp_listen: SocketAddr) -> Config {
         .iter()
         .filter_map(|net| net.parse().ok())
         .collect();
-    config
+    // Its own publisher has no token.
+    config.rtmp.publish = Some(Access::Open);
+    (config.api.plain_http, config.rtmp.open_publish) = (public, public);
+    config.check()?;
+    Ok(config)
 }
 
 /// What the example's reader does, and what to try next.
@@ -184,7 +193,8 @@ fn next_steps(api: SocketAddr, rtmp: SocketAddr, token: &str, document: &Value) 
     // Writing to a String cannot fail.
     let _ = write!(
         text,
-        "play it:\n  ffplay rtmp://{rtmp}/live/pull1\n  ffplay rtmp://{rtmp}/live/stream1\n\n\
+        "play it:\n  ffplay rtmp://{rtmp}/live/pull1\n  ffplay rtmp://{rtmp}/live/stream1\n  \
+         ffplay http://{api}/flv/live/pull1.flv\n  in a browser: http://{api}/watch/live/pull1\n\n\
          go on by hand (the token is good for eight hours):\n\
          JWT={token}\n\
          curl -s {auth} {base}/provision/nodegroup1\n\

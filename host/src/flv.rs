@@ -1,8 +1,22 @@
-//! Media files, played as a source would send them.
+//! FLV and media files: files played as a source would send them, and streams as HTTP
+//! responses with a page that plays them.
 //!
-//! Responsible for finding a file in the media directory, taking it apart and
-//! pacing it. It does not know restreamers. Invariant: whatever a file holds, the
-//! answer is media or an [`Error`], and memory is bounded by one batch.
+//! Finds a file in the media directory, takes it apart and paces it; it does not know
+//! restreamers. HTTP-FLV is one more way to read a stream: a subscriber like those of
+//! RTMP, with the same rules for slow ones. Invariants: whatever a file holds, the
+//! answer is media or an [`Error`], and memory is bounded by one batch; payloads of
+//! HTTP-FLV are slices of the frames that all subscribers share.
+
+pub mod body;
+mod config;
+pub mod metrics;
+pub mod mux;
+mod page;
+pub mod route;
+
+pub use config::{Config, Cors};
+pub use metrics::Metrics;
+pub use route::{Context, Gate, Refused, router};
 
 mod demux;
 mod directory;

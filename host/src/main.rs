@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use restreamd::app::{App, auth_settings};
 use restreamd::auth::{Act, Auth};
-use restreamd::config::{Config, KEYS};
+use restreamd::config::{Config, KEYS, StoreKind};
 use restreamd::drain::Drain;
 use restreamd::secrets::Secrets;
 use restreamd::{demo, plugin, telemetry};
@@ -37,6 +37,9 @@ enum Command {
         /// Where RTMP listens.
         #[arg(long, env = "RESTREAMD_RTMP_LISTEN", default_value = "127.0.0.1:1935")]
         rtmp_listen: std::net::SocketAddr,
+        /// Allow addresses off loopback: anyone may publish, and the API speaks plain HTTP.
+        #[arg(long)]
+        public: bool,
     },
     /// Print an administrator's token, or one for publishing or playing.
     Token {
@@ -87,6 +90,8 @@ struct Settings {
     api_listen: Option<String>,
     #[arg(long, value_name = "ADDR")]
     rtmp_listen: Option<String>,
+    #[arg(long, value_name = "ADDR")]
+    rtmps_listen: Option<String>,
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
     #[arg(long, value_name = "DIR")]
@@ -114,6 +119,7 @@ impl Settings {
         let given = [
             self.api_listen,
             self.rtmp_listen,
+            self.rtmps_listen,
             self.advertise,
             self.data_dir,
             self.plugin_dir,
@@ -160,13 +166,17 @@ fn main() -> ExitCode {
         Command::Demo {
             api_listen,
             rtmp_listen,
-        } => run(demo::run(api_listen, rtmp_listen)),
+            public,
+        } => demo::config(api_listen, rtmp_listen, public)
+            .map_err(Failed::Usage)
+            .and_then(|config| run(demo::run(config))),
         Command::Token {
             settings,
             publish,
             play,
             hours,
         } => configured(settings)
+            .and_then(signing)
             .and_then(|config| token(&config, publish, play, hours).map_err(Failed::Run)),
         Command::Plugin(PluginCommand::Check { file }) => run(check(file)),
         Command::Plugin(PluginCommand::Component {
@@ -207,6 +217,15 @@ impl Failed {
 
 fn configured(settings: Settings) -> Result<Config, Failed> {
     settings.load().map_err(Failed::Usage)
+}
+
+/// A configuration whose tokens a node would take.
+fn signing(config: Config) -> Result<Config, Failed> {
+    if config.store == StoreKind::Memory && config.jwt_secret.is_none() {
+        let text = "must be set: with store = \"memory\" every process makes its own, and no node would take the token";
+        return Err(Failed::Usage(restreamd::config::bad("jwt_secret", text)));
+    }
+    Ok(config)
 }
 
 fn run(task: impl Future<Output = anyhow::Result<()>>) -> Result<(), Failed> {

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod instance;
 pub mod limits;
 mod offline;
+mod quarantine;
 mod stdio;
 #[cfg(test)]
 mod tests;
@@ -21,16 +22,19 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::RwLock;
 use tokio::sync::broadcast;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use build::Build;
 pub use description::{Description, Direction, Property};
 pub use engine::Runtime;
 pub use instance::Crash;
 pub use limits::{Config, HandOver, Limits};
+
+use quarantine::{Record, Verdict};
 
 use crate::id::RestreamType;
 
@@ -67,6 +71,9 @@ pub enum CheckError {
     /// The plugin says what is wrong.
     #[error("the plugin refuses the properties")]
     Problems(Vec<Problem>),
+    /// Too many of its restreamers crashed.
+    #[error("the plugin is quarantined: {0}")]
+    Quarantined(String),
     /// The plugin itself failed.
     #[error("the plugin failed: {0}")]
     Failed(String),
@@ -115,6 +122,9 @@ struct Slot {
     state: &'static str,
     error: Option<String>,
     crashes: AtomicU64,
+    record: Record,
+    /// Builds that were taken out of use because they crashed.
+    withdrawn: u64,
 }
 
 #[derive(Debug)]
@@ -215,8 +225,13 @@ impl Plugins {
             .as_ref()
             .is_some_and(|current| current.digest == build.digest);
         (slot.state, slot.error) = ("ready", None);
+        // A build that was quarantined gets another chance when it is asked for.
+        let again = slot.record.quarantined().is_some();
         if !unchanged {
             slot.former = slot.current.replace(build);
+        }
+        if !unchanged || again {
+            slot.record = Record::default();
             drop(slots);
             self.announce(kind);
         }
@@ -271,6 +286,29 @@ impl Plugins {
         self.0.slots.read().get(kind)?.current.clone()
     }
 
+    /// The build that a restreamer is to run on; else why there is none.
+    pub fn runnable(&self, kind: &RestreamType) -> Result<Arc<Build>, String> {
+        if let Some(why) = self.quarantined(kind) {
+            return Err(format!("the plugin is quarantined: {why}"));
+        }
+        self.build(kind)
+            .ok_or_else(|| format!("the type {kind} is not installed on this node"))
+    }
+
+    fn quarantined(&self, kind: &RestreamType) -> Option<String> {
+        let slots = self.0.slots.read();
+        slots.get(kind)?.record.quarantined().map(str::to_owned)
+    }
+
+    /// The types that new restreamers can have: installed and not quarantined.
+    pub fn offered(&self) -> Vec<RestreamType> {
+        let slots = self.0.slots.read();
+        let offered = slots
+            .iter()
+            .filter(|(_, slot)| slot.current.is_some() && slot.record.quarantined().is_none());
+        offered.map(|(kind, _)| kind.clone()).collect()
+    }
+
     /// What a type does and takes.
     pub fn describe(&self, kind: &RestreamType) -> Option<Arc<Description>> {
         self.build(kind).map(|build| build.description().clone())
@@ -287,6 +325,9 @@ impl Plugins {
                 installed: self.types(),
             });
         };
+        if let Some(why) = self.quarantined(kind) {
+            return Err(CheckError::Quarantined(why));
+        }
         match build.check(properties).await {
             Ok(problems) if problems.is_empty() => Ok(()),
             Ok(problems) => Err(CheckError::Problems(problems)),
@@ -294,11 +335,43 @@ impl Plugins {
         }
     }
 
-    /// A run of a type crashed.
-    pub fn crashed(&self, kind: &RestreamType, _crash: &Crash) {
-        if let Some(slot) = self.0.slots.read().get(kind) {
+    /// A run on a build crashed. One that is new and crashes again and again makes room
+    /// for the build before it.
+    pub fn crashed(&self, build: &Arc<Build>, crash: &Crash) {
+        if let Some(slot) = self.0.slots.read().get(&build.kind) {
             slot.crashes.fetch_add(1, Ordering::Relaxed);
         }
+        self.judge(build, |record| record.crashed(Instant::now(), crash.kind()));
+    }
+
+    /// A restreamer, known by a name of its own, failed because its build crashed again
+    /// and again. Three of them take the build out of use.
+    pub fn failed(&self, build: &Arc<Build>, restreamer: &str) {
+        self.judge(build, |record| record.failed(restreamer));
+    }
+
+    fn judge(&self, build: &Arc<Build>, judge: impl FnOnce(&mut Record) -> Option<Verdict>) {
+        let mut slots = self.0.slots.write();
+        let Some(slot) = slots.get_mut(&build.kind) else {
+            return;
+        };
+        if let Some(withdrawn) = slot.judge(build, judge) {
+            drop(slots);
+            error!(plugin = %build.kind, version = build.version, digest = build.digest,
+                reason = withdrawn.why, state = withdrawn.state, "plugin build withdrawn");
+            if withdrawn.state == "rolled-back" {
+                self.announce(&build.kind);
+            }
+        }
+    }
+
+    /// Builds taken out of use because they crashed, by type.
+    pub fn withdrawn(&self) -> Vec<(RestreamType, u64)> {
+        let slots = self.0.slots.read();
+        slots
+            .iter()
+            .map(|(kind, slot)| (kind.clone(), slot.withdrawn))
+            .collect()
     }
 
     /// Crashes so far, by type.
@@ -352,6 +425,7 @@ impl Plugins {
             let slot = slots.get_mut(&kind).ok_or(PluginError::Unknown)?;
             let former = slot.former.take().ok_or(PluginError::NoFormer)?;
             slot.former = slot.current.replace(former);
+            slot.record = Record::default();
             (slot.state, slot.error) = ("rolled-back", None);
         }
         info!(plugin = %kind, "plugin rolled back");
@@ -360,7 +434,46 @@ impl Plugins {
     }
 }
 
+/// What became of a build that crashed too often.
+struct Withdrawn {
+    state: &'static str,
+    why: String,
+}
+
 impl Slot {
+    /// Crashes of builds that are no longer in use tell nothing of the one that is.
+    fn judge(
+        &mut self,
+        build: &Arc<Build>,
+        judge: impl FnOnce(&mut Record) -> Option<Verdict>,
+    ) -> Option<Withdrawn> {
+        let current = self.current.as_ref();
+        if !current.is_some_and(|current| Arc::ptr_eq(current, build)) {
+            return None;
+        }
+        let verdict = judge(&mut self.record)?;
+        let why = verdict.to_string();
+        self.state = match (self.former.take(), verdict) {
+            (Some(former), _) => {
+                self.current = Some(former);
+                self.record = Record::default();
+                "rolled-back"
+            }
+            (None, Verdict::Unsound(_)) => {
+                self.record.quarantine(why.clone());
+                "quarantined"
+            }
+            // All there is, and one of its restreamers only, for all that is known.
+            (None, Verdict::Stillborn(_)) => return None,
+        };
+        self.withdrawn += 1;
+        self.error = Some(why.clone());
+        Some(Withdrawn {
+            state: self.state,
+            why,
+        })
+    }
+
     fn info(&self, kind: &RestreamType) -> PluginInfo {
         let build = self.current.as_ref();
         let text = |get: fn(&Build) -> &str| build.map_or("", |build| get(build)).to_owned();

@@ -8,8 +8,12 @@ pub mod board;
 pub mod host;
 pub mod hosts;
 pub mod inbox;
+pub mod origin;
+pub mod probe;
+pub mod scrub;
 pub mod session;
 pub mod source;
+mod successor;
 pub mod task;
 
 use std::collections::HashMap;
@@ -17,16 +21,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tracing::{Instrument, info, info_span, warn};
 
 pub use board::{Incident, Phase};
+pub use probe::{Report, TooManyProbes};
 
 use crate::drain::Drain;
 use crate::flv::MediaDir;
 use crate::id::{ProvisionGuid, RestreamType, StreamGuid};
 use crate::plugin::Plugins;
 use crate::rtmp::policy::Policy;
-use crate::stream::{Stream, Streams};
+use crate::stream::{NameTaken, Stream, Streams};
 use host::Properties;
 use hosts::Hosts;
 use session::Shared;
@@ -89,7 +95,19 @@ struct Inner {
     media: MediaDir,
     limits: Limits,
     drain: Drain,
-    running: Mutex<HashMap<(ProvisionGuid, StreamGuid), Running>>,
+    probes: Arc<Semaphore>,
+    running: Mutex<HashMap<Key, Running>>,
+    /// What could not be started. Locked after `running`.
+    blocked: Mutex<HashMap<Key, Blocked>>,
+}
+
+type Key = (ProvisionGuid, StreamGuid);
+
+/// A restreamer that should run and cannot yet.
+#[derive(Debug)]
+struct Blocked {
+    assigned: Assigned,
+    incident: Incident,
 }
 
 /// The supervisor. A cheap handle.
@@ -113,19 +131,27 @@ impl Restreamers {
             media,
             limits,
             drain,
+            probes: Arc::new(Semaphore::new(probe::PROBES)),
             running: Mutex::default(),
+            blocked: Mutex::default(),
         };
         Self(Arc::new(inner))
     }
 
-    /// Makes what runs match what is assigned: starts it, or changes it in place.
+    /// Makes what runs match what is assigned: starts it, or changes it in place. What
+    /// cannot start is `failed` until [`Restreamers::retry`].
     pub fn ensure(&self, assigned: Assigned) {
         let key = (assigned.provision.clone(), assigned.stream.clone());
         let mut running = self.0.running.lock();
         match running.get_mut(&key) {
             None => {
-                if let Some(started) = self.start(assigned) {
-                    running.insert(key, started);
+                let mut blocked = self.0.blocked.lock();
+                match self.start(&assigned) {
+                    Ok(started) => {
+                        blocked.remove(&key);
+                        running.insert(key, started);
+                    }
+                    Err(taken) => drop(blocked.insert(key, Blocked::by(assigned, taken))),
                 }
             }
             Some(current) if current.assigned == assigned => {}
@@ -137,14 +163,26 @@ impl Restreamers {
         }
     }
 
+    /// Tries again to start what could not be started: a name may be free now.
+    pub fn retry(&self) {
+        let blocked: Vec<Assigned> = {
+            let blocked = self.0.blocked.lock();
+            blocked.values().map(|one| one.assigned.clone()).collect()
+        };
+        blocked
+            .into_iter()
+            .for_each(|assigned| self.ensure(assigned));
+    }
+
     /// Stops a restreamer. Its sources and its stream are closed when this returns;
     /// its guest is told and gets two seconds.
     pub fn stop(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
-        let stopped = self
-            .0
-            .running
-            .lock()
-            .remove(&(provision.clone(), stream.clone()));
+        let key = (provision.clone(), stream.clone());
+        let stopped = {
+            let mut running = self.0.running.lock();
+            self.0.blocked.lock().remove(&key);
+            running.remove(&key)
+        };
         if let Some(stopped) = stopped {
             self.0.end(&stopped.shared);
         }
@@ -152,12 +190,22 @@ impl Restreamers {
 
     /// What is assigned here, for finding what is not any more.
     pub fn assigned(&self) -> Vec<(ProvisionGuid, StreamGuid)> {
-        self.0.running.lock().keys().cloned().collect()
+        let (running, blocked) = (self.0.running.lock(), self.0.blocked.lock());
+        running.keys().chain(blocked.keys()).cloned().collect()
+    }
+
+    /// The streams of a provision that are assigned here.
+    pub fn of(&self, provision: &ProvisionGuid) -> Vec<StreamGuid> {
+        let (running, blocked) = (self.0.running.lock(), self.0.blocked.lock());
+        let keys = running.keys().chain(blocked.keys());
+        keys.filter(|(of, _)| of == provision)
+            .map(|(_, stream)| stream.clone())
+            .collect()
     }
 
     /// The types this node can carry out.
     pub fn types(&self) -> Vec<RestreamType> {
-        self.0.plugins.types()
+        self.0.plugins.offered()
     }
 
     /// How many run.
@@ -168,14 +216,18 @@ impl Restreamers {
     /// How a restreamer is.
     pub fn status(&self, provision: &ProvisionGuid, stream: &StreamGuid) -> Option<Status> {
         let running = self.0.running.lock();
-        let current = running.get(&(provision.clone(), stream.clone()))?;
+        let key = (provision.clone(), stream.clone());
+        let Some(current) = running.get(&key) else {
+            return self.0.blocked.lock().get(&key).map(Blocked::status);
+        };
         let (phase, since) = current.shared.phase();
+        let source = current.shared.source();
         let board = current.shared.board.lock();
         let version = current.version.lock().clone();
         Some(Status {
             phase,
             since,
-            source: board.source.clone(),
+            source,
             attempt: board.attempts,
             next_attempt: board.next_attempt(),
             error: board.error.clone(),
@@ -191,11 +243,16 @@ impl Restreamers {
         for current in self.0.running.lock().values() {
             *phases.entry(current.shared.phase().0).or_default() += 1;
         }
+        let blocked = self.0.blocked.lock().len() as u64;
+        if blocked > 0 {
+            *phases.entry(Phase::Failed).or_default() += blocked;
+        }
         phases
     }
 
     /// Stops all of them: the node leaves.
     pub fn stop_all(&self) {
+        self.0.blocked.lock().clear();
         let all: Vec<Running> = self
             .0
             .running
@@ -219,16 +276,12 @@ impl Restreamers {
         }
     }
 
-    fn start(&self, assigned: Assigned) -> Option<Running> {
-        let stream = match self.0.streams.open(&assigned.stream) {
-            Ok(stream) => stream,
-            Err(taken) => {
-                warn!(provision = %assigned.provision, stream = %assigned.stream, %taken, "cannot start a restreamer");
-                return None;
-            }
-        };
-        let shared = self.shared(stream, &assigned);
-        Some(self.spawn(assigned, shared))
+    fn start(&self, assigned: &Assigned) -> Result<Running, NameTaken> {
+        let stream = self.0.streams.open(&assigned.stream).inspect_err(|taken| {
+            warn!(provision = %assigned.provision, stream = %assigned.stream, %taken, "cannot start a restreamer");
+        })?;
+        let shared = self.shared(stream, assigned);
+        Ok(self.spawn(assigned.clone(), shared))
     }
 
     /// The new type begins on the same stream; subscribers stay.
@@ -248,8 +301,21 @@ impl Restreamers {
             hosts,
             self.0.media.clone(),
             properties,
+            self.secret_keys(&assigned.kind),
             self.0.limits.sources,
         ))
+    }
+
+    fn secret_keys(&self, kind: &RestreamType) -> Vec<String> {
+        let description = self.0.plugins.describe(kind);
+        let secret = description
+            .iter()
+            .flat_map(|d| &d.properties)
+            .filter(|p| p.secret);
+        secret
+            .flat_map(|p| p.aliases.iter().chain([&p.name]))
+            .cloned()
+            .collect()
     }
 
     fn spawn(&self, assigned: Assigned, shared: Arc<Shared>) -> Running {
@@ -275,11 +341,93 @@ impl Restreamers {
     }
 }
 
+impl Blocked {
+    fn by(assigned: Assigned, taken: NameTaken) -> Self {
+        let incident = Incident {
+            at: jiff::Timestamp::now(),
+            class: "name-taken".to_owned(),
+            text: taken.to_string(),
+        };
+        Self { assigned, incident }
+    }
+
+    fn status(&self) -> Status {
+        let Incident { at, class, text } = &self.incident;
+        Status {
+            phase: Phase::Failed,
+            since: *at,
+            source: None,
+            attempt: 0,
+            next_attempt: None,
+            error: Some(format!("{class}: {text}")),
+            history: vec![self.incident.clone()],
+            plugin: None,
+            epoch: self.assigned.epoch,
+        }
+    }
+}
+
 impl Inner {
     fn end(&self, shared: &Arc<Shared>) {
         shared.board.lock().stop();
         shared.close();
         self.streams.end(&shared.stream);
         shared.inbox.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::{self, Runtime};
+
+    #[tokio::test]
+    async fn what_cannot_start_is_failed_until_its_name_is_free() {
+        let runtime = Runtime::start().expect("the plugin engine starts");
+        let plugins = Plugins::load(runtime, plugin::Config::default())
+            .await
+            .expect("the built-in type is admitted");
+        let streams = Streams::new(crate::stream::Config::default());
+        let policy = Arc::new(Policy::new(Default::default(), Vec::new()));
+        let limits = Limits {
+            sources: 1,
+            log_lines: 1,
+        };
+        let restreamers = Restreamers::new(
+            plugins,
+            streams.clone(),
+            policy,
+            MediaDir::new(None, 0),
+            limits,
+            Drain::new(),
+        );
+        let assigned = Assigned {
+            provision: "p-1".parse().expect("legal"),
+            stream: "live/a".parse().expect("legal"),
+            kind: "rtmp".parse().expect("legal"),
+            properties: vec![("rtmpUri".into(), "rtmp://127.0.0.1:9/live/s".into())],
+            epoch: 1,
+        };
+        let status = || restreamers.status(&assigned.provision, &assigned.stream);
+        let published = streams.publish(&assigned.stream).expect("free");
+        restreamers.ensure(assigned.clone());
+        let failed = status().expect("it is shown");
+        assert_eq!(failed.phase, Phase::Failed);
+        assert!(failed.error.is_some_and(|why| why.contains("publisher")));
+        assert_eq!(restreamers.count(), 0);
+        streams.end(&published);
+        restreamers.retry();
+        assert_ne!(status().map(|status| status.phase), Some(Phase::Failed));
+        assert_eq!(restreamers.count(), 1);
+        // One that waits goes with its provision.
+        restreamers.stop(&assigned.provision, &assigned.stream);
+        let published = streams.publish(&assigned.stream);
+        assert!(published.is_err(), "held");
+        streams.release(&assigned.stream, 1);
+        let _published = streams.publish(&assigned.stream).expect("free");
+        restreamers.ensure(assigned.clone());
+        assert_eq!(restreamers.assigned().len(), 1);
+        restreamers.stop(&assigned.provision, &assigned.stream);
+        assert!(restreamers.assigned().is_empty() && status().is_none());
     }
 }

@@ -14,6 +14,8 @@ pub mod play;
 pub mod policy;
 pub mod publish;
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 
 /// Who may publish or play.
@@ -32,6 +34,10 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// PEM file with the certificate chain of `rtmps_listen`. Read again when it changes.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the certificate's private key.
+    pub tls_key: Option<PathBuf>,
     /// Who may publish; by default anyone on a loopback listener, and token holders elsewhere.
     pub publish: Option<Access>,
     /// Who may play.
@@ -49,6 +55,8 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            tls_cert: None,
+            tls_key: None,
             publish: None,
             play: Access::Open,
             open_publish: false,

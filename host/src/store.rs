@@ -45,13 +45,16 @@ pub type Revision = u64;
 /// Writes, and separately preconditions, in one transaction. etcd's default limit, kept
 /// on every store so that what works alone works in a cluster.
 pub const MAX_OPS: usize = 128;
-/// Bytes of one key.
-pub const MAX_KEY: usize = 1024;
+/// Bytes of one key: room for a group (64), a stream's name (1024) and a provision's (256)
+/// together, and what stands between them.
+pub const MAX_KEY: usize = 2048;
 /// Bytes of one value.
 pub const MAX_VALUE: usize = 1024 * 1024;
 /// Bytes of all keys and values of one transaction; stays under etcd's request limit of
 /// 1.5 MiB with room for its framing.
 pub const MAX_TXN: usize = 1280 * 1024;
+/// Bytes of all keys and values of an import: what the API takes for a snapshot.
+pub const MAX_IMPORT: usize = 64 * 1024 * 1024;
 /// Entries in one page of a listing.
 pub const MAX_PAGE: usize = 1000;
 /// The longest a lease may ask for; more is cut to it.
@@ -278,6 +281,13 @@ pub trait Store: Send + Sync + 'static {
     /// Answers its revision. A transaction that changes nothing (no writes, or deletes of
     /// absent keys only) takes none and answers the store's.
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>>;
+
+    /// Writes all of the entries at one revision if none of their keys exists, or nothing;
+    /// durable when it answers. Not bound to a transaction's size but to [`MAX_IMPORT`]: for
+    /// taking in what another store was, not for everyday writes.
+    ///
+    /// Answers as [`Store::txn`] does, the first key that exists as [`Precondition::Absent`].
+    fn import(&self, entries: Vec<(String, Bytes)>) -> BoxFuture<'_, Result<Revision, Error>>;
 
     /// Follows the keys that begin with `prefix`, beginning with changes after `from`.
     ///

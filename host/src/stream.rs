@@ -6,6 +6,7 @@
 //! air at a time, timestamps never go back, and memory is bounded by the ring,
 //! however many subscribers there are and however slow.
 
+mod backlog;
 pub mod headers;
 pub mod hub;
 pub mod progress;

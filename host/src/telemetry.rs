@@ -33,6 +33,16 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether the filter can be read; else why not, in one line.
+    pub fn check(&self) -> Result<(), String> {
+        let parsed = EnvFilter::try_new(&self.filter);
+        parsed
+            .map(drop)
+            .map_err(|why| why.to_string().replace('\n', " "))
+    }
+}
+
 /// Starts logging to stderr.
 pub fn start(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.filter)

@@ -106,6 +106,16 @@ fn unknown_keys_and_bad_values_are_one_line_and_exit_64() {
     );
     refused(&node().set("jwt_secret", "short"), "jwt_secret");
     refused(&node().set("store", "carrier-pigeon"), "store");
+    refused(
+        &node().set("limits.connections", i64::MAX),
+        "limits.connections",
+    );
+    refused(&node().set("log.filter", "restreamd=loud"), "log.filter");
+    refused(&node().set("rtmp.idle_seconds", 0), "rtmp.idle_seconds");
+    refused(
+        &node().set("admin_password", "$argon2id$nonsense"),
+        "admin_password",
+    );
 }
 
 #[test]
@@ -209,4 +219,15 @@ fn second_node_on_the_same_data_dir_is_one_clear_line() {
         "{status}: {said}"
     );
     drop(first);
+}
+
+#[test]
+fn token_of_a_node_that_forgets_its_secret_is_exit_64() {
+    let builder = node().set("store", "memory").without("jwt_secret");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_restreamd"));
+    command
+        .args(["token", "--config"])
+        .arg(builder.write_config());
+    let (status, said) = run(&mut command);
+    one_line(status, &said, "jwt_secret");
 }

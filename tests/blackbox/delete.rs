@@ -37,6 +37,24 @@ impl Holdings {
     }
 }
 
+impl Holdings {
+    fn least(self, other: Self) -> Self {
+        Self {
+            files: self.files.min(other.files),
+            sockets: self.sockets.min(other.sockets),
+            instances: self.instances.min(other.instances),
+            tasks: self.tasks.min(other.tasks),
+        }
+    }
+
+    fn is_within(&self, other: &Self) -> bool {
+        self.files <= other.files
+            && self.sockets <= other.sockets
+            && self.instances <= other.instances
+            && self.tasks <= other.tasks
+    }
+}
+
 /// Runs one pull of this kind and deletes it once it is in `phase`.
 fn deletes_in(phase: &str, uri: &str) {
     let host = node().start();
@@ -64,7 +82,7 @@ fn deletes_in(phase: &str, uri: &str) {
     round();
     eventually("all is back to the baseline", SOON, || {
         let now = Holdings::of(&host, &api);
-        if now == baseline {
+        if now.is_within(&baseline) {
             Ok(())
         } else {
             Err(format!("{now:?}, baseline {baseline:?}"))
@@ -72,23 +90,15 @@ fn deletes_in(phase: &str, uri: &str) {
     });
 }
 
-/// The holdings once the connections of the calls themselves are gone.
+/// The least of each over a second or so: the connections of the calls themselves come
+/// on top for a moment, and on a busy machine for longer.
 fn settled(host: &TestHost, api: &Api) -> Holdings {
-    let mut before = None;
-    let mut same = 0;
-    eventually("the node settles", SOON, || {
-        let now = Holdings::of(host, api);
-        same = if before.as_ref() == Some(&now) {
-            same + 1
-        } else {
-            0
-        };
-        let text = format!("{now:?}");
-        before = Some(now);
-        // Unchanged for some 300 ms.
-        if same >= 20 { Ok(()) } else { Err(text) }
-    });
-    before.expect("it was read at least once")
+    let mut least = Holdings::of(host, api);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(1) {
+        least = least.least(Holdings::of(host, api));
+    }
+    least
 }
 
 #[test]

@@ -54,6 +54,14 @@ fn demo_pulls_its_own_clip_and_prints_lines_that_work() {
         .find_map(|w| word(w, "rtmp://").filter(|u| u.ends_with("live/pull1")));
     let url = url.unwrap_or_else(|| panic!("no play address of live/pull1: {said}"));
     ffmpeg::decodes(&url, Duration::from_secs(3));
+    let url = said
+        .split_whitespace()
+        .find(|w| w.ends_with("/flv/live/pull1.flv"));
+    ffmpeg::decodes(
+        url.unwrap_or_else(|| panic!("no HTTP address: {said}")),
+        Duration::from_secs(1),
+    );
+    assert!(said.contains("/watch/live/pull1"), "{said}");
 
     let token = said
         .lines()
@@ -106,5 +114,19 @@ fn taken_port_is_one_clear_line() {
         let said = demo.stderr.text();
         assert!(!status.success(), "{said}");
         assert!(said.lines().count() == 1 && said.contains(&addr), "{said}");
+    }
+}
+
+#[test]
+fn demo_is_public_only_when_asked_in_so_many_words() {
+    for (api, rtmp, key) in [
+        ("0.0.0.0:0", "127.0.0.1:0", "api_listen"),
+        ("127.0.0.1:0", "0.0.0.0:0", "rtmp.publish"),
+    ] {
+        let mut demo = demo(api, rtmp);
+        let status = demo.wait(SOON);
+        let said = demo.stderr.text();
+        assert_eq!(status.code(), Some(64), "{said}");
+        assert!(said.contains(key) && said.lines().count() == 1, "{said}");
     }
 }

@@ -365,8 +365,6 @@ fn what_no_node_can_take_is_422() {
 fn what_does_not_exist_yet_is_501() {
     let host = node().start();
     let api = host.client();
-    api.call("POST", &provision_path("/probe"), Some(&pull().json()))
-        .error(501);
     api.call(
         "POST",
         "/as/v1/admin/nodegroup",

@@ -168,3 +168,33 @@ fn a_list_that_is_none_is_refused() {
         assert_eq!(body["field"], field, "{body}");
     }
 }
+
+#[test]
+fn a_slate_plays_under_the_same_player_while_no_source_is_live() {
+    let builder = with_media();
+    let slate = short();
+    remux(&slate, &builder.folder().join("media/slate.mp4"));
+    let clip = Clip::small();
+    let mut source = restreamd_tests::source::Source::open(&clip);
+    let host = builder.start();
+    let api = host.client();
+    let uri = source.url("live/stream1");
+    let pull = Provision::pull("slated", "live/files", &uri).with("slate", "slate.mp4");
+    api.start(&pull);
+    let on_air = |wanted: &str| {
+        api.wait_for(pull.guid(), wanted, SOON, |s| {
+            s["state"] == "LIVE" && s["source"] == wanted
+        })
+    };
+    on_air(&uri);
+    let player = Player::attach(&host.url("live/files"));
+    player.wait_for_more(60, SOON);
+    source.go_away();
+    on_air("file:slate.mp4");
+    player.wait_for_more(60, SOON);
+    source.come_back();
+    on_air(&uri);
+    player.wait_for_more(60, SOON);
+    player.assert_attached();
+    player.assert_monotonic();
+}

@@ -138,10 +138,13 @@ fn looping_plugin_is_interrupted_and_its_neighbour_loses_no_frame() {
             < Duration::from_secs(1)
     );
     api.delete(pull.guid());
-    assert_eq!(
-        source.connections(),
-        0,
-        "delete closes the source of a looping plugin"
+    eventually(
+        "delete closes the source of a looping plugin",
+        Duration::from_secs(1),
+        || match source.connections() {
+            0 => Ok(()),
+            n => Err(format!("{n} open")),
+        },
     );
 }
 
@@ -250,5 +253,102 @@ fn flood_of_log_lines_is_cut() {
         .count();
     // The guest writes without end; what comes through is bounded by lines per second.
     assert!((1..500).contains(&lines), "{lines} lines in some 3 s");
+    neighbour.is_unharmed();
+}
+
+#[test]
+fn type_whose_restreamers_fail_one_after_the_other_is_quarantined() {
+    let source = Source::open(&Clip::small());
+    let host = node()
+        .plugin("trap-while-live")
+        .announce("trap")
+        .announce("plugin-crashed")
+        .announce("withdrawn")
+        .announce("quarantined")
+        .start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    let traps = |n: usize| {
+        let (guid, stream) = (format!("bad-guest-{n}"), format!("live/guest{n}"));
+        Provision::of_type("trap-while-live", &guid, &stream)
+            .with("url", source.url("live/stream1"))
+            .with("traps", "1000")
+            .with("afterMs", "0")
+    };
+    for n in 0..3 {
+        api.start(&traps(n));
+    }
+    let state = || api.plugin("trap-while-live");
+    let quarantined = eventually("it is quarantined", Duration::from_secs(60), || {
+        let plugin = state();
+        match plugin["state"].as_str() {
+            Some("quarantined") => Ok(plugin),
+            _ => Err(plugin.to_string()),
+        }
+    });
+    assert!(
+        quarantined["error"]
+            .as_str()
+            .is_some_and(|why| why.contains("3 restreamers")),
+        "{quarantined}"
+    );
+    let withdrawn = api.counter("restreamd_plugin_builds_withdrawn_total");
+    assert!((withdrawn - 1.0).abs() < f64::EPSILON, "{withdrawn}");
+    let refused = api.try_create(&[&traps(3)]).error(503);
+    assert_eq!(refused["code"], "plugin", "{refused}");
+    // Who asks for it gets it once more.
+    let path = "/as/v1/plugins/trap-while-live/reload";
+    let again = api.call("POST", path, None).expect(200);
+    assert_eq!(again["state"], "ready", "{again}");
+    assert_eq!(api.try_create(&[&traps(3)]).status, 201);
+    neighbour.is_unharmed();
+}
+
+#[test]
+fn new_build_that_traps_at_once_makes_room_for_the_one_before() {
+    let source = Source::open(&Clip::small());
+    let builder = node()
+        .announce("trap")
+        .announce("plugin-crashed")
+        .announce("withdrawn");
+    let file = builder.folder().join("plugins/trap-while-live.wasm");
+    let install = |kind| {
+        std::fs::copy(restreamd_tests::plugins::component(kind), &file)
+            .expect("the plugin folder is writable");
+    };
+    install("rtmp-fixed");
+    let host = builder.clone().start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    let good = api.plugin("trap-while-live")["digest"].clone();
+    for n in 0..2 {
+        let (guid, stream) = (format!("bad-guest-{n}"), format!("live/guest{n}"));
+        let pull = Provision::of_type("trap-while-live", &guid, &stream)
+            .with("url", source.url("live/stream1"));
+        api.start(&pull);
+        api.wait_for_state(&guid, "LIVE", SOON);
+    }
+    install("trap-while-live");
+    let path = "/as/v1/plugins/trap-while-live/reload";
+    let swapped = api.call("POST", path, None).expect(200);
+    assert_ne!(swapped["digest"], good, "{swapped}");
+    // Each of the two restreamers is handed over, and traps once.
+    let back = eventually("the former build is back", SOON, || {
+        let plugin = api.plugin("trap-while-live");
+        match plugin["state"].as_str() {
+            Some("rolled-back") => Ok(plugin),
+            _ => Err(plugin.to_string()),
+        }
+    });
+    assert_eq!(back["digest"], good, "{back}");
+    assert!(
+        back["error"]
+            .as_str()
+            .is_some_and(|why| why.contains("first 30 s")),
+        "{back}"
+    );
+    for n in 0..2 {
+        api.wait_for_state(&format!("bad-guest-{n}"), "LIVE", SOON);
+    }
     neighbour.is_unharmed();
 }

@@ -11,17 +11,23 @@ mod drain;
 mod durability;
 mod errors;
 mod example;
+mod failover;
 mod files;
+mod flv;
 mod guests;
 mod hostile_peers;
 mod logs_mask_secrets;
+mod moved_upstream;
 mod plugins;
+mod probe;
 mod reconnect;
 mod stall;
 mod tls;
 mod tokens;
 mod update;
+mod upstream_servers;
 mod waiting_source;
+mod watch;
 
 use std::time::Duration;
 

@@ -34,6 +34,7 @@ pub(crate) fn source(job: Job, former: Option<Handover>) -> Option<Source> {
         page_url: None,
         flash_ver: None,
         fc_subscribe: false,
+        tls: rtmp::TlsCheck::Verify,
     };
     let properties = Properties::new(job.properties);
     let source = rtmp::connect(properties.get(&["url"])?, &options).ok()?;

@@ -2,6 +2,8 @@
 //!
 //! When these fail, a failure of the other suites says nothing about the host.
 
+mod upstream;
+
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 

@@ -3,9 +3,11 @@
 //! Each test names its peer. A tool that is missing fails the test with the name
 //! of its package.
 
+mod http_flv;
 mod play;
 mod publish;
 mod pull;
+mod rtmps;
 
 use std::time::Duration;
 

@@ -53,7 +53,7 @@ const OWNERS: [(&str, &[&str]); 7] = [
     ("wasmtime", &["plugin"]),
     ("wasmtime_wasi", &["plugin"]),
     ("redb", &["store"]),
-    ("axum", &["api", "app", "http"]),
+    ("axum", &["api", "app", "flv", "http"]),
     ("ServerSession", &["rtmp"]),
     ("ClientSession", &["rtmp"]),
     ("rml_rtmp", &[]),

@@ -13,9 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Publishes a clip in an endless loop, at its own speed, without encoding it again.
 pub fn publish(clip: &Clip, url: &str) -> Running {
+    publish_at(clip, url, 1)
+}
+
+/// The same at a multiple of its speed.
+pub fn publish_at(clip: &Clip, url: &str, speed: u32) -> Running {
     let mut command = ffmpeg();
     command
-        .args(["-re", "-stream_loop", "-1", "-i"])
+        .args(["-readrate", &speed.to_string()])
+        .args(["-stream_loop", "-1", "-i"])
         .arg(clip.path());
     command.args([
         "-c",

@@ -36,6 +36,7 @@ pub struct Builder {
     config: Table,
     folder: Arc<TempDir>,
     announced: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -50,6 +51,7 @@ impl Builder {
             config: Table::new(),
             folder,
             announced: Vec::new(),
+            variables: Vec::new(),
         };
         let data = builder.folder().join("data");
         let plugins = builder.folder().join("plugins");
@@ -80,6 +82,13 @@ impl Builder {
                 table.insert(key.to_owned(), value.into());
             }
         }
+        self
+    }
+
+    /// Sets a variable of the node's environment.
+    #[must_use]
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.variables.push((key.to_owned(), value.to_owned()));
         self
     }
 
@@ -130,6 +139,7 @@ impl Builder {
         for key in inherited_variables() {
             command.env_remove(key);
         }
+        command.envs(self.variables.iter().cloned());
         command
     }
 
@@ -203,6 +213,20 @@ impl TestHost {
     /// The RTMP address of a stream of this node.
     pub fn url(&self, stream: &str) -> String {
         format!("rtmp://{}/{stream}", self.rtmp)
+    }
+
+    /// The HTTP-FLV address of a stream on the REST listener; `name` may end with `.flv`.
+    pub fn http(&self, name: &str) -> String {
+        format!("http://{}/flv/{name}", self.api)
+    }
+
+    /// Where a service listens that not every node has.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn service(&self, name: &str) -> SocketAddr {
+        listening(&self.running.stderr.all(), name)
+            .unwrap_or_else(|| panic!("{name} does not listen"))
     }
 
     /// The node's folder.

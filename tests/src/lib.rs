@@ -5,8 +5,11 @@
 //! deadline, every process is ended by its own id, and a missing tool fails the
 //! test with the name of the package that brings it.
 
+pub mod amf;
 pub mod api;
 pub mod black_hole;
+pub mod browser;
+pub mod certificate;
 pub mod clip;
 pub mod continuity;
 pub mod curl;
@@ -14,6 +17,7 @@ pub mod eventually;
 pub mod ffmpeg;
 pub mod gst;
 pub mod host;
+pub mod http_flv;
 pub mod log;
 pub mod netns;
 pub mod nginx;

@@ -1,19 +1,29 @@
 //! A scripted RTMP source: plays a clip in a loop, and misbehaves when told to.
 //!
-//! It serves whatever is asked for, counts who dials, and can fall silent, lose a
-//! track, freeze its clock, refuse, hang up, or be gone from its port and back.
+//! It serves whatever is asked for, counts who dials and notes what they say, and can
+//! fall silent, lose a track, freeze its clock, refuse, hang up, or be gone from its
+//! port and back. A [`Script`] makes it ask for a password, send diallers elsewhere,
+//! speak TLS, or put its messages on the wire in unusual ways.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+mod connection;
+mod gate;
+mod io;
+mod playing;
+mod style;
+
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use restreamd_rtmp::chunk::Wire;
-use restreamd_rtmp::session::{Refusal, ServerConfig, ServerEvent, ServerSession};
+use restreamd_rtmp::amf0::Value;
 
-use crate::clip::{AUDIO, Clip, Tag, VIDEO};
+use crate::certificate::Certificate;
+use crate::clip::Clip;
+use connection::Connection;
+pub use gate::Gate;
+pub use style::Style;
 
 /// How long a read or an accept waits: the grain of the source's clock.
 const TICK: Duration = Duration::from_millis(5);
@@ -35,14 +45,30 @@ pub enum Behaviour {
     NotFound,
 }
 
+/// What a source is from its first connection on.
+#[derive(Clone, Debug, Default)]
+pub struct Script {
+    /// What it says to connect.
+    pub gate: Gate,
+    /// How it puts its messages on the wire.
+    pub style: Style,
+    /// It speaks TLS with this certificate.
+    pub tls: Option<Certificate>,
+}
+
 #[derive(Debug)]
 struct Shared {
+    script: Script,
     clip: Clip,
     behaviour: Mutex<Behaviour>,
     dials: Mutex<Vec<Instant>>,
     connections: AtomicUsize,
     /// Connections older than this number hang up.
     generation: AtomicU64,
+    /// How often diallers were asked to reconnect, and where to in the end.
+    moves: Mutex<(u64, Option<String>)>,
+    /// Commands as they came, of all connections.
+    commands: Mutex<Vec<Vec<Value>>>,
 }
 
 impl Shared {
@@ -72,12 +98,20 @@ struct Listener {
 impl Source {
     /// A source that plays `clip`.
     pub fn open(clip: &Clip) -> Self {
+        Self::scripted(clip, Script::default())
+    }
+
+    /// A source that plays `clip` in its own way.
+    pub fn scripted(clip: &Clip, script: Script) -> Self {
         let shared = Shared {
+            script,
             clip: clip.clone(),
             behaviour: Mutex::new(Behaviour::Play),
             dials: Mutex::default(),
             connections: AtomicUsize::new(0),
             generation: AtomicU64::new(0),
+            moves: Mutex::default(),
+            commands: Mutex::default(),
         };
         let mut source = Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -90,7 +124,16 @@ impl Source {
 
     /// The RTMP address of a stream there.
     pub fn url(&self, stream: &str) -> String {
-        format!("rtmp://{}/{stream}", self.addr)
+        match self.shared.script.tls {
+            None => format!("rtmp://{}/{stream}", self.addr),
+            // Certificates of the tests are for this name.
+            Some(_) => format!("rtmps://localhost:{}/{stream}", self.addr.port()),
+        }
+    }
+
+    /// The address of a stream there, with user info as it is written in a URL.
+    pub fn url_as(&self, user: &str, stream: &str) -> String {
+        self.url(stream).replacen("://", &format!("://{user}@"), 1)
     }
 
     /// Its address.
@@ -111,6 +154,19 @@ impl Source {
     /// When it was dialled.
     pub fn dial_times(&self) -> Vec<Instant> {
         lock(&self.shared.dials).clone()
+    }
+
+    /// Asks all that are connected to connect again, here or at another tcUrl.
+    pub fn ask_to_reconnect(&self, tc_url: Option<&str>) {
+        let mut moves = lock(&self.shared.moves);
+        *moves = (moves.0 + 1, tc_url.map(str::to_owned));
+    }
+
+    /// The commands of this name, as they came.
+    pub fn commands(&self, name: &str) -> Vec<Vec<Value>> {
+        let commands = lock(&self.shared.commands);
+        let named = |command: &&Vec<Value>| command.first().and_then(Value::as_str) == Some(name);
+        commands.iter().filter(named).cloned().collect()
     }
 
     /// Connections that are open now.
@@ -165,145 +221,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &AtomicBool) {
         let generation = shared.generation.load(Ordering::Relaxed);
         let shared = Arc::clone(shared);
         thread::spawn(move || {
-            let connection = Connection {
-                stream,
-                generation,
-                session: ServerSession::new(ServerConfig::default()),
-                playing: None,
-            };
+            let connection = Connection::new(stream, generation, &shared);
             // However it ends, the dialler is the one that notices.
-            let _ended = connection.serve(&shared);
+            let _ended = connection.and_then(|connection| connection.serve(&shared));
             shared.connections.fetch_sub(1, Ordering::Relaxed);
         });
-    }
-}
-
-struct Connection {
-    stream: TcpStream,
-    generation: u64,
-    session: ServerSession,
-    playing: Option<Playing>,
-}
-
-impl Connection {
-    fn serve(mut self, shared: &Shared) -> anyhow::Result<()> {
-        self.stream.set_nonblocking(false)?;
-        self.stream.set_nodelay(true)?;
-        self.stream.set_read_timeout(Some(TICK))?;
-        while shared.generation.load(Ordering::Relaxed) == self.generation {
-            if !self.read()? {
-                break;
-            }
-            while let Some(event) = self.session.poll()? {
-                self.answer(&event, shared);
-            }
-            while let Some(bytes) = self.session.take_output() {
-                self.stream.write_all(&bytes)?;
-            }
-            if let Some(playing) = &mut self.playing {
-                playing.send(&mut self.stream, shared)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// False when the peer has gone.
-    fn read(&mut self) -> anyhow::Result<bool> {
-        let mut bytes = [0; 4096];
-        match self.stream.read(&mut bytes) {
-            Ok(0) => Ok(false),
-            Ok(n) => {
-                self.session.buffer().extend_from_slice(&bytes[..n]);
-                self.session.received(n);
-                Ok(true)
-            }
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Ok(true),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    fn answer(&mut self, event: &ServerEvent, shared: &Shared) {
-        match event {
-            ServerEvent::Connect { .. } => self.session.accept_connect(),
-            ServerEvent::Play { stream_id, .. } if shared.behaviour() == Behaviour::NotFound => {
-                self.session
-                    .reject_play(*stream_id, Refusal::StreamNotFound, "no such stream");
-            }
-            ServerEvent::Play { stream_id, .. } => {
-                self.session.accept_play(*stream_id);
-                self.playing = Some(Playing::new(*stream_id));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// One run of the clip, in a loop, at its own speed.
-struct Playing {
-    stream_id: u32,
-    begun: Instant,
-    next: usize,
-    /// Milliseconds of the loops that are behind.
-    offset: u32,
-    last: u32,
-    /// Kinds whose sequence header, or metadata, this peer has.
-    introduced: Vec<u8>,
-}
-
-impl Playing {
-    fn new(stream_id: u32) -> Self {
-        Self {
-            stream_id,
-            begun: Instant::now(),
-            next: 0,
-            offset: 0,
-            last: 0,
-            introduced: Vec::new(),
-        }
-    }
-
-    fn send(&mut self, stream: &mut TcpStream, shared: &Shared) -> anyhow::Result<()> {
-        if self.introduced.is_empty() && shared.behaviour() == Behaviour::Silent {
-            self.begun = Instant::now();
-        }
-        while let Some((tag, timestamp)) = self.due(&shared.clip) {
-            let timestamp = match shared.behaviour() {
-                Behaviour::Silent => continue,
-                Behaviour::AudioOnly if tag.kind == VIDEO => continue,
-                Behaviour::VideoOnly if tag.kind == AUDIO => continue,
-                _ if self.knows(tag) => continue,
-                Behaviour::Frozen => self.last,
-                _ => timestamp,
-            };
-            self.last = timestamp;
-            let wire = Wire::media(tag.kind, timestamp, &tag.body);
-            stream.write_all(&wire.for_stream(self.stream_id))?;
-        }
-        Ok(())
-    }
-
-    /// The next tag, when its time has come, and its timestamp over all loops.
-    fn due<'a>(&mut self, clip: &'a Clip) -> Option<(&'a Tag, u32)> {
-        if self.next == clip.tags().len() {
-            self.next = 0;
-            self.offset += clip.period();
-        }
-        let tag = &clip.tags()[self.next];
-        let timestamp = self.offset + tag.timestamp;
-        let due = self.begun.elapsed() >= Duration::from_millis(timestamp.into());
-        self.next += usize::from(due);
-        due.then_some((tag, timestamp))
-    }
-
-    /// Whether the tag introduces what this peer knows already: a later loop's headers.
-    fn knows(&mut self, tag: &Tag) -> bool {
-        if matches!(tag.kind, AUDIO | VIDEO) && !tag.is_sequence_header() {
-            return false;
-        }
-        let known = self.introduced.contains(&tag.kind);
-        if !known {
-            self.introduced.push(tag.kind);
-        }
-        known
     }
 }

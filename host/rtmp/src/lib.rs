@@ -1,7 +1,7 @@
 //! RTMP without I/O: bytes in, events and bytes out.
 //!
 //! Responsible for the chunk protocol, AMF0, the handshake, the session state
-//! machines of both sides, the headers of FLV media and RTMP URLs. It does not
+//! machines of both sides, authentication, the headers of FLV media and RTMP URLs. It does not
 //! know sockets, clocks, tasks, streams or who is allowed to do what: the
 //! caller moves the bytes, keeps the time and takes the decisions.
 //!
@@ -11,6 +11,7 @@
 
 pub mod aggregate;
 pub mod amf0;
+pub mod auth;
 pub mod chunk;
 pub mod flv;
 pub mod handshake;

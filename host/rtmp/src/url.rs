@@ -4,6 +4,8 @@
 //! It does not know which hosts may be dialled. Invariants: a value holds all
 //! its parts; `Debug`, `Display` and errors never show user info or query.
 
+mod reference;
+
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -84,34 +86,17 @@ pub struct RtmpUrl {
 
 impl RtmpUrl {
     /// Parses a URL. The last path segment with the query is the name, all
-    /// segments before it are the app.
+    /// segments before it are the app. A query between app and name, as in
+    /// `rtmp://host/app?token=1/name`, is the app's.
     pub fn parse(url: &str) -> Result<RtmpUrl, UrlError> {
-        if url.len() > MAX_LENGTH {
-            return Err(UrlError::TooLong);
-        }
-        if url.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(UrlError::Character);
-        }
-        let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
-        let scheme = match scheme {
-            s if s.eq_ignore_ascii_case("rtmp") => Scheme::Rtmp,
-            s if s.eq_ignore_ascii_case("rtmps") => Scheme::Rtmps,
-            _ => return Err(UrlError::Scheme),
-        };
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, path) = rest.split_at(end);
-        let (user, address) = match authority.rsplit_once('@') {
-            Some((user, address)) => (Some(parse_user(user)?), address),
-            None => (None, authority),
-        };
-        let (host, port) = parse_address(address)?;
+        let (origin, path) = Origin::parse(url)?;
         let (app, name) = parse_path(path)?;
         Ok(RtmpUrl {
             full: url.to_owned(),
-            scheme,
-            user,
-            host: host.to_owned(),
-            port: port.unwrap_or(scheme.default_port()),
+            scheme: origin.scheme,
+            user: origin.user,
+            host: origin.host,
+            port: origin.port,
             app: app.to_owned(),
             name: name.to_owned(),
         })
@@ -141,7 +126,8 @@ impl RtmpUrl {
         self.user.as_ref().map(|(u, p)| (u.as_str(), p.as_str()))
     }
 
-    /// The app, with its instance when there is one.
+    /// The app, with its instance when there is one, and its query. A secret when
+    /// it has a query.
     #[must_use]
     pub fn app(&self) -> &str {
         &self.app
@@ -154,7 +140,8 @@ impl RtmpUrl {
         &self.name
     }
 
-    /// `scheme://host[:port]/app`, as connect sends it: no user info.
+    /// `scheme://host[:port]/app`, as connect sends it: no user info, but the
+    /// app's query.
     #[must_use]
     pub fn tc_url(&self) -> String {
         format!(
@@ -169,15 +156,16 @@ impl RtmpUrl {
     #[must_use]
     pub fn masked(&self) -> String {
         let user = if self.user.is_some() { "***@" } else { "" };
-        let (name, query) = match self.name.split_once('?') {
-            Some((name, _)) => (name, "?***"),
-            None => (self.name.as_str(), ""),
+        let hidden = |text: &str| match text.split_once('?') {
+            Some((text, _)) => format!("{text}?***"),
+            None => text.to_owned(),
         };
         format!(
-            "{}://{user}{}/{}/{name}{query}",
+            "{}://{user}{}/{}/{}",
             self.scheme.as_str(),
             self.authority(),
-            self.app
+            hidden(&self.app),
+            hidden(&self.name)
         )
     }
 
@@ -196,6 +184,46 @@ impl RtmpUrl {
             true => host,
             false => format!("{host}:{}", self.port),
         }
+    }
+}
+
+/// What a URL has before its path.
+struct Origin {
+    scheme: Scheme,
+    user: Option<(String, String)>,
+    host: String,
+    port: u16,
+}
+
+impl Origin {
+    /// The origin of a URL and the rest of it.
+    fn parse(url: &str) -> Result<(Origin, &str), UrlError> {
+        if url.len() > MAX_LENGTH {
+            return Err(UrlError::TooLong);
+        }
+        if url.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(UrlError::Character);
+        }
+        let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
+        let scheme = match scheme {
+            s if s.eq_ignore_ascii_case("rtmp") => Scheme::Rtmp,
+            s if s.eq_ignore_ascii_case("rtmps") => Scheme::Rtmps,
+            _ => return Err(UrlError::Scheme),
+        };
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let (user, address) = match authority.rsplit_once('@') {
+            Some((user, address)) => (Some(parse_user(user)?), address),
+            None => (None, authority),
+        };
+        let (host, port) = parse_address(address)?;
+        let origin = Origin {
+            scheme,
+            user,
+            host: host.to_owned(),
+            port: port.unwrap_or(scheme.default_port()),
+        };
+        Ok((origin, path))
     }
 }
 
@@ -279,6 +307,19 @@ fn parse_path(path: &str) -> Result<(&str, &str), UrlError> {
     let path = path.strip_prefix('/').ok_or(UrlError::App)?;
     let query = path.find('?').unwrap_or(path.len());
     let segments = &path[..query];
+    // The app's query ends where the name begins, and the name may have one too.
+    let own = path.get(query + 1..).unwrap_or_default();
+    let own = own.split('?').next().unwrap_or_default();
+    if !segments.contains('/')
+        && let Some(slash) = own.rfind('/').map(|at| at + 1)
+    {
+        let (app, name) = (&path[..query + slash], &path[query + slash + 1..]);
+        return match (segments.is_empty(), name.is_empty()) {
+            (true, _) => Err(UrlError::App),
+            (_, true) => Err(UrlError::Name),
+            _ => Ok((app, name)),
+        };
+    }
     let slash = segments.rfind('/').ok_or(match segments.is_empty() {
         true => UrlError::App,
         false => UrlError::Name,

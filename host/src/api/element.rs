@@ -102,6 +102,14 @@ pub(super) struct Subject<'a> {
     pub(super) place: Place<'a>,
 }
 
+impl Subject<'_> {
+    /// Whether what moves under the stream's name is what it is asked about: of a provision,
+    /// only what its own restreamer feeds or reads.
+    fn owns(&self, snapshot: &StreamSnapshot, status: Option<&Status>) -> bool {
+        self.provision.is_none() || (status.is_some() && !(self.feeds && snapshot.published))
+    }
+}
+
 /// Where a stream is.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'a> {
@@ -173,6 +181,7 @@ fn describe(
     snapshot: Option<&StreamSnapshot>,
     status: Option<Status>,
 ) -> StreamElement {
+    let snapshot = snapshot.filter(|snapshot| subject.owns(snapshot, status.as_ref()));
     let media_moves = snapshot.is_some_and(|snapshot| snapshot.live);
     let live = match &status {
         Some(status) if !subject.feeds => matches!(status.phase, Phase::Live),
@@ -236,33 +245,33 @@ impl StreamElement {
 }
 
 fn media(snapshot: &StreamSnapshot) -> Option<Media> {
-    let video = |VideoFacts {
-                     codec,
-                     width,
-                     height,
-                     fps,
-                     kbps,
-                 }: &VideoFacts| Video {
-        codec,
-        width: *width,
-        height: *height,
-        fps: *fps,
-        kbps: *kbps,
-    };
-    let audio = |AudioFacts { codec, kbps }: &AudioFacts| Audio { codec, kbps: *kbps };
-    let (video, audio) = (
-        snapshot.video.as_ref().map(video),
-        snapshot.audio.as_ref().map(audio),
-    );
+    media_of(snapshot.video.clone(), snapshot.audio.clone(), snapshot.gop)
+}
+
+/// What was measured, if anything was.
+pub(super) fn media_of(
+    video: Option<VideoFacts>,
+    audio: Option<AudioFacts>,
+    gop: Option<std::time::Duration>,
+) -> Option<Media> {
     let any = video.is_some() || audio.is_some();
     any.then(|| Media {
-        video,
-        audio,
-        gop_ms: snapshot.gop.map(millis),
+        video: video.map(|facts| Video {
+            codec: facts.codec,
+            width: facts.width,
+            height: facts.height,
+            fps: facts.fps,
+            kbps: facts.kbps,
+        }),
+        audio: audio.map(|facts| Audio {
+            codec: facts.codec,
+            kbps: facts.kbps,
+        }),
+        gop_ms: gop.map(millis),
     })
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -327,6 +336,51 @@ mod tests {
     fn a_feeder_is_live_only_while_media_moves() {
         assert_eq!(element(true, Some(status(Phase::Live))).state, "WAIT");
         assert_eq!(element(false, Some(status(Phase::Live))).state, "LIVE");
+    }
+
+    #[test]
+    fn what_others_publish_makes_no_provision_live() {
+        let snapshot = |published| StreamSnapshot {
+            guid: "live/a".parse().expect("x"),
+            live: true,
+            published,
+            since: None,
+            duration: Duration::from_secs(1),
+            subscribers: 1,
+            bytes_in: 9,
+            video: Some(VideoFacts {
+                codec: "avc1",
+                width: None,
+                height: None,
+                fps: None,
+                kbps: None,
+            }),
+            audio: None,
+            gop: None,
+        };
+        let (stream, guid, kind) = (
+            "live/a".parse().expect("x"),
+            "p-1".parse().expect("x"),
+            "rtmp".parse().expect("x"),
+        );
+        let element = |provision, published, status| {
+            let subject = Subject {
+                stream: &stream,
+                provision,
+                feeds: true,
+                place: Place::Nowhere,
+            };
+            let element = describe(&subject, true, Some(&snapshot(published)), status);
+            (element.state, element.media.is_some(), element.bytes_in)
+        };
+        let provision = Some((&guid, &kind));
+        let nothing = ("WAIT", false, Some(0));
+        assert_eq!(element(provision, true, None), nothing, "no restreamer");
+        let failed = Some(status(Phase::Failed));
+        assert_eq!(element(provision, true, failed), nothing, "not its own");
+        let live = Some(status(Phase::Live));
+        assert_eq!(element(provision, false, live), ("LIVE", true, Some(9)));
+        assert_eq!(element(None, true, None), ("LIVE", true, Some(9)));
     }
 
     #[test]

@@ -126,7 +126,7 @@ pub(super) struct ErrorBody<'a> {
 }
 
 impl Error {
-    pub(super) fn new(code: Code, text: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, text: impl Into<String>) -> Self {
         Self {
             code,
             text: text.into(),
@@ -136,7 +136,7 @@ impl Error {
         }
     }
 
-    pub(super) fn validation(field: &str, message: impl std::fmt::Display) -> Self {
+    pub(crate) fn validation(field: &str, message: impl std::fmt::Display) -> Self {
         let text = format!("{field}: {message}");
         Self {
             field: Some(field.to_owned()),
@@ -235,7 +235,7 @@ impl From<provision::Error> for Error {
             E::Unknown(_) => Code::NotFound,
             E::Exists(_) | E::NameHeld(_) | E::NameLive(_) => Code::Exists,
             E::StreamsChanged(_) | E::Busy => Code::Conflict,
-            E::Plugin(_) => Code::Plugin,
+            E::Plugin(_) | E::Quarantined(_) => Code::Plugin,
             E::Unavailable(_) => Code::Unavailable,
             E::Broken(_) => Code::Internal,
         };
@@ -264,6 +264,7 @@ impl From<ImportError> for Error {
     fn from(error: ImportError) -> Self {
         match error {
             ImportError::Invalid(text) => Self::new(Code::Validation, text),
+            ImportError::NameLive(_) => Self::new(Code::Exists, error.to_string()),
             ImportError::Unavailable(text) => Self::new(Code::Unavailable, text),
         }
     }

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{admin, distribute, group, health, login, metrics, plugin, provision, stream};
+use super::{admin, distribute, group, health, login, metrics, plugin, probe, provision, stream};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -15,7 +15,7 @@ use super::{admin, distribute, group, health, login, metrics, plugin, provision,
     modifiers(&Schemes),
     paths(
         login::login,
-        provision::create, provision::update, provision::list, provision::show, provision::delete, provision::probe,
+        provision::create, provision::update, provision::list, provision::show, provision::delete, probe::probe,
         distribute::distribute, distribute::publish, distribute::subscribe,
         stream::list, stream::show,
         group::list, group::create, group::update, group::show, group::status,

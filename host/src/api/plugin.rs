@@ -24,6 +24,8 @@ pub(super) struct Plugin {
     wit_version: String,
     /// `built in` or `file`.
     origin: &'static str,
+    /// `ready`, `rejected` (its newest file; a former build may be in use), `rolled-back`, or
+    /// `quarantined` (it crashed too often and nothing new runs on it).
     state: &'static str,
     /// Why its newest build is not in use, or why it failed last.
     error: Option<String>,

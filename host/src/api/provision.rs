@@ -11,6 +11,7 @@ use super::caller::{Admin, Viewer};
 use super::element::{Place, StreamElement, Subject};
 use super::error::{Code, Error, ErrorBody};
 use super::extract::{self, Path, Query, provision_guid};
+use crate::cluster::NOT_APPLIED;
 use crate::id::{NodeGroup, ProvisionGuid};
 
 /// What was done.
@@ -184,20 +185,10 @@ pub(super) async fn delete(
         .provisions
         .delete(&state.group(&ng)?, &provision_guid(&guid)?)
         .await?;
-    state.cluster.applied(revision).await;
+    if !state.cluster.applied(revision).await {
+        return Err(Error::new(Code::Unavailable, NOT_APPLIED));
+    }
     Ok(Json(Done { result: "DELETED" }))
-}
-
-/// Dials a provision's source, looks, and hangs up. Not there yet.
-#[utoipa::path(
-    post, operation_id = "probeProvision", path = "/as/v1/streams/provision/{ng}/probe", tag = "provisions", security(("jwt" = [])),
-    params(("ng" = String, Path)), responses((status = 501, description = "Not implemented", body = ErrorBody))
-)]
-pub(super) async fn probe(_: Admin) -> Error {
-    Error::new(
-        Code::NotImplemented,
-        "probing a source is not implemented; create the provision and ask for its status",
-    )
 }
 
 /// Answers for names that are routes and so no provision's.

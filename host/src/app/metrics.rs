@@ -118,6 +118,16 @@ impl Node {
             ConstCounter::new(crashes)
                 .encode(family.encode_family(&[("type", plugin.as_str())])?)?;
         }
+        let mut family = encoder.encode_descriptor(
+            "plugin_builds_withdrawn",
+            "Builds rolled back or quarantined because they crashed, by type",
+            None,
+            kind,
+        )?;
+        for (plugin, withdrawn) in self.plugins.withdrawn() {
+            ConstCounter::new(withdrawn)
+                .encode(family.encode_family(&[("type", plugin.as_str())])?)?;
+        }
         Ok(())
     }
 }

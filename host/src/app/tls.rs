@@ -1,21 +1,27 @@
-//! The REST API's listener, with or without TLS.
+//! HTTP listeners, with or without TLS, and the certificates of all listeners.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
-use hyper_util::rt::TokioTimer;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use super::socket;
 use crate::api;
 use crate::drain::Drain;
+use crate::rtmp::listener::Tls;
 
 /// A client gets so long to send a request's head.
 const HEAD: Duration = Duration::from_secs(10);
+/// HTTP/2 peers are asked so often whether they are there, and have as long to answer.
+const PING: Duration = Duration::from_secs(10);
 /// How often the certificate's files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -29,39 +35,68 @@ pub async fn serve(
 ) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else {
-        let mut server = axum_server::from_tcp(listener)?.handle(handle);
-        server
-            .http_builder()
-            .http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD);
+        let server = axum_server::from_tcp(listener)?.handle(handle);
+        let mut server = server.acceptor(socket::Acceptor);
+        bound_waits(server.http_builder());
         return Ok(tokio::spawn(server.serve(service)));
     };
-    let rustls = load(cert, key).await?;
-    let (reload, cert, key, stop) = (rustls.clone(), cert.clone(), key.clone(), drain.clone());
+    let rustls = certificate("api", cert, key, drain).await?;
+    let server = axum_server::from_tcp(listener)?.handle(handle);
+    let mut server = server.acceptor(RustlsAcceptor::new(rustls).acceptor(socket::Acceptor));
+    bound_waits(server.http_builder());
+    Ok(tokio::spawn(server.serve(service)))
+}
+
+fn bound_waits(builder: &mut Builder<TokioExecutor>) {
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+}
+
+/// RTMPS with the certificate of `[rtmp]`.
+pub(super) async fn rtmps(cert: &Path, key: &Path, drain: &Drain) -> anyhow::Result<Tls> {
+    let rustls = certificate("rtmp", cert, key, drain).await?;
+    Ok(Arc::new(move || {
+        let mut config = rustls::ServerConfig::clone(&rustls.get_inner());
+        // It is made for HTTP; a peer that asks for anything else would be refused.
+        config.alpn_protocols.clear();
+        Arc::new(config)
+    }))
+}
+
+/// Reads a certificate and follows its files until the drain. `table` is where the keys are.
+async fn certificate(
+    table: &str,
+    cert: &Path,
+    key: &Path,
+    drain: &Drain,
+) -> anyhow::Result<RustlsConfig> {
+    let rustls = load(table, cert, key).await?;
+    let (cert, key) = (cert.to_owned(), key.to_owned());
+    let (reload, stop) = (rustls.clone(), drain.clone());
     drain.spawn(async move {
         tokio::select! {
             () = follow(&reload, &cert, &key) => {}
             () = stop.started() => {}
         }
     });
-    let mut server = axum_server::from_tcp_rustls(listener, rustls)?.handle(handle);
-    server
-        .http_builder()
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD);
-    Ok(tokio::spawn(server.serve(service)))
+    Ok(rustls)
 }
 
-async fn load(cert: &Path, key: &Path) -> anyhow::Result<RustlsConfig> {
+async fn load(table: &str, cert: &Path, key: &Path) -> anyhow::Result<RustlsConfig> {
     // A second start in one process finds the provider installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     RustlsConfig::from_pem_file(cert, key)
         .await
         .with_context(|| {
             format!(
-                "api.tls_cert {} and api.tls_key {}",
+                "{table}.tls_cert {} and {table}.tls_key {}",
                 cert.display(),
                 key.display()
             )

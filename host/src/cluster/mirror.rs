@@ -65,7 +65,9 @@ impl Mirror {
                 put(
                     &mut self.provisions,
                     &key,
-                    value.and_then(|bytes| readable(&path, Provision::from_document(bytes))),
+                    value
+                        .and_then(|bytes| readable(&path, Provision::from_document(bytes)))
+                        .filter(|provision| provision.guid == key.1),
                 );
                 Some(Touched::Provision(key.0, key.1))
             }

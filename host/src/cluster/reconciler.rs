@@ -77,7 +77,7 @@ fn install(cluster: &Cluster, mirror: Mirror, revision: store::Revision) {
             .collect()
     };
     for stream in names {
-        settle(cluster, &Touched::Name(group.clone(), stream));
+        settle(cluster, &Touched::Name(group.clone(), stream), revision);
     }
     let mut provisions: BTreeSet<ProvisionGuid> = cluster
         .0
@@ -95,16 +95,26 @@ fn install(cluster: &Cluster, mirror: Mirror, revision: store::Revision) {
             .map(|(provision, _)| provision.guid.clone()),
     );
     for provision in provisions {
-        settle(cluster, &Touched::Provision(group.clone(), provision));
+        settle(
+            cluster,
+            &Touched::Provision(group.clone(), provision),
+            revision,
+        );
     }
     cluster.0.applied.send_replace(Some(revision));
 }
 
 async fn drive(cluster: &Cluster, mut watch: Watch) -> store::Error {
     loop {
-        let batch = match watch.next().await {
-            Ok(batch) => batch,
-            Err(error) => return error,
+        let batch = tokio::select! {
+            batch = watch.next() => match batch {
+                Ok(batch) => batch,
+                Err(error) => return error,
+            },
+            () = cluster.0.streams.freed() => {
+                cluster.0.restreamers.retry();
+                continue;
+            }
         };
         let touched: BTreeSet<Touched> = {
             let mut mirror = cluster.0.mirror.write();
@@ -115,19 +125,19 @@ async fn drive(cluster: &Cluster, mut watch: Watch) -> store::Error {
                 .collect()
         };
         for one in &touched {
-            settle(cluster, one);
+            settle(cluster, one, batch.revision);
         }
         cluster.0.applied.send_replace(Some(batch.revision));
     }
 }
 
-/// Makes this node match the mirror in one respect.
-fn settle(cluster: &Cluster, touched: &Touched) {
+/// Makes this node match the mirror, which is at a revision, in one respect.
+fn settle(cluster: &Cluster, touched: &Touched, revision: store::Revision) {
     match touched {
         Touched::Name(group, stream) if *group == cluster.0.me.group => {
             if !cluster.0.mirror.read().has_name(group, stream) {
-                cluster.0.streams.release(stream);
-            } else if let Err(taken) = cluster.0.streams.reserve(stream) {
+                cluster.0.streams.release(stream, revision);
+            } else if let Err(taken) = cluster.0.streams.hold(stream, revision) {
                 warn!(%stream, %taken, "a provision's name is taken");
             }
         }
@@ -156,9 +166,9 @@ fn settle_provision(cluster: &Cluster, group: &NodeGroup, guid: &ProvisionGuid) 
             _ => Vec::new(),
         }
     };
-    for (provision, stream) in cluster.0.restreamers.assigned() {
-        if provision == *guid && !wanted.iter().any(|assigned| assigned.stream == stream) {
-            cluster.0.restreamers.stop(&provision, &stream);
+    for stream in cluster.0.restreamers.of(guid) {
+        if !wanted.iter().any(|assigned| assigned.stream == stream) {
+            cluster.0.restreamers.stop(guid, &stream);
         }
     }
     for assigned in wanted {

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, StoreLimits, Trap, UpdateDeadline};
+use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::limits::{COMPONENT_HANDLES, Limits};
+use super::limits::{Budget, COMPONENT_HANDLES, Limits, OutOfMemory};
 use super::stdio::Stdio;
 use super::wit::{self, PolicyPre};
 use crate::restreamer::host::{Handover, Host, Job, Level, Outcome, SourceId};
@@ -21,7 +21,7 @@ pub struct SourceHandle(pub(super) SourceId);
 pub struct Ctx {
     pub(super) host: Box<dyn Host>,
     pub(super) table: ResourceTable,
-    limits: StoreLimits,
+    limits: Budget,
     wasi: WasiCtx,
     stdio: Stdio,
     /// Ticks since it last waited or used a source.
@@ -83,9 +83,7 @@ impl Crash {
         let text = format!("{error:#}");
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Self::Overran(super::limits::TICK * limits.ticks),
-            _ if text.contains("forcing trap when growing memory") => {
-                Self::Memory(limits.memory_mib)
-            }
+            _ if error.is::<OutOfMemory>() => Self::Memory(limits.memory_mib),
             _ => Self::Trapped(text.chars().take(4096).collect()),
         }
     }

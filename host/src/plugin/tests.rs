@@ -122,7 +122,7 @@ impl Host for Script {
         let source = self.open.iter().find(|(open, ..)| *open == id).copied();
         let (_, since, stalls) = source.unwrap_or((id, u64::MAX, false));
         let flowing = self.now.saturating_sub(since);
-        let stall = (stalls && flowing > 0).then_some(Stall::Nothing);
+        let stall = (stalls && flowing >= 5_000).then_some(Stall::Nothing);
         Facts {
             state: if since == u64::MAX {
                 SourceState::Dialing
@@ -247,7 +247,7 @@ async fn it_dials_at_once_and_never_gives_up_in_a_day_of_refusals() {
         (115..=125).contains(&last_hour),
         "the cap of 30 s is kept: {last_hour}"
     );
-    assert_eq!(log.attached.len(), log.dials.len());
+    assert!(log.attached.is_empty(), "nothing flowed");
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ pub use generated::{Policy, PolicyPre};
 
 use super::instance::{Ctx, SourceHandle};
 use crate::restreamer::host::{
-    self, Class, ConnectOptions, DialOptions, Failure, FileOptions, SourceId, Stall,
+    self, Class, ConnectOptions, DialOptions, Failure, FileOptions, SourceId, Stall, Trust,
 };
 
 /// Used when a guest asks for no timeout of its own.
@@ -82,6 +82,15 @@ impl rtmp::Host for Ctx {
         options: rtmp::ConnectOptions,
     ) -> Call<Result<Resource<SourceHandle>, types::IoError>> {
         self.called();
+        let trust = match &options.tls {
+            rtmp::TlsCheck::Verify => Ok(Trust::Verify),
+            rtmp::TlsCheck::Pin(pin) => Trust::pin(pin),
+            rtmp::TlsCheck::Skip => Ok(Trust::Skip),
+        };
+        let trust = match trust {
+            Ok(trust) => trust,
+            Err(failure) => return Ok(Err(io_error(failure))),
+        };
         let timeout = match options.connect_timeout_ms {
             0 => DEFAULT_TIMEOUT,
             ms => Duration::from_millis(ms.into()),
@@ -94,6 +103,7 @@ impl rtmp::Host for Ctx {
                 page_url: options.page_url,
                 flash_ver: options.flash_ver,
                 fc_subscribe: options.fc_subscribe,
+                trust,
             },
         };
         let opened = self.host.connect(&url, options);

@@ -23,8 +23,6 @@ pub(super) struct Change {
     guids: Vec<ProvisionGuid>,
     /// Names fed from now on.
     pub(super) claimed: Vec<StreamGuid>,
-    /// Names no longer fed.
-    pub(super) freed: Vec<StreamGuid>,
 }
 
 impl Change {
@@ -61,12 +59,8 @@ impl Change {
                 self.claimed.push(stream.clone());
             }
         }
-        for (key, fed) in before
-            .into_iter()
-            .filter(|(key, _)| !after.contains_key(key))
-        {
+        for key in before.into_keys().filter(|key| !after.contains_key(key)) {
             txn = txn.delete(key);
-            self.freed.extend(fed.feeds.then_some(fed.stream));
         }
         self.txn = txn;
         self.guids.push(provision.guid);
@@ -80,16 +74,32 @@ impl Change {
             .revision_is(key.clone(), held.revision)
             .delete(key)
             .delete(keys::assignment(group, &guid));
-        let mut freed = Vec::new();
-        for (key, fed) in index(group, &held.provision) {
+        for key in index(group, &held.provision).into_keys() {
             txn = txn.delete(key);
-            freed.extend(fed.feeds.then_some(fed.stream));
         }
         Self {
             txn,
             guids: vec![guid],
             claimed: Vec::new(),
-            freed,
+        }
+    }
+
+    /// Deletes a provision of which only the keys are known.
+    pub(super) fn delete_unreadable(
+        group: &NodeGroup,
+        guid: &ProvisionGuid,
+        revision: Revision,
+        index: Vec<String>,
+    ) -> Self {
+        let key = keys::provision(group, guid);
+        let txn = Txn::new()
+            .revision_is(key.clone(), revision)
+            .delete(key)
+            .delete(keys::assignment(group, guid));
+        Self {
+            txn: index.into_iter().fold(txn, Txn::delete),
+            guids: vec![guid.clone()],
+            claimed: Vec::new(),
         }
     }
 

@@ -36,6 +36,9 @@ pub enum Error {
     /// The plugin could not judge the properties.
     #[error("the plugin failed to check the properties: {0}")]
     Plugin(String),
+    /// The plugin crashed too often: nothing new runs on it for now.
+    #[error("the plugin is quarantined: {0}")]
+    Quarantined(String),
     /// The store is out of reach; the same call may succeed later. A write may have been done all the same.
     #[error("the store is unavailable")]
     Unavailable(#[source] store::Error),
@@ -52,6 +55,7 @@ pub(super) fn refusal(cause: CheckError, at: &str, feeds: bool) -> Error {
             Invalid::at(format!("{at}.type"), super::types::unknown(&installed)).into()
         }
         CheckError::Failed(text) => Error::Plugin(masked(&text)),
+        CheckError::Quarantined(why) => Error::Quarantined(why),
         CheckError::Problems(problems) => match problems.into_iter().next() {
             Some(problem) => {
                 let field = if problem.key.is_empty() {

@@ -30,6 +30,11 @@ pub fn readers(group: &NodeGroup, stream: &StreamGuid) -> String {
     format!("readers/{group}/{stream}//")
 }
 
+/// Begin the keys whose values are guids of provisions of a group.
+pub fn indexes(group: &NodeGroup) -> [String; 2] {
+    [format!("names/{group}/"), format!("readers/{group}/")]
+}
+
 /// The node a provision was given to.
 pub fn assignment(group: &NodeGroup, guid: &ProvisionGuid) -> String {
     format!("assignments/{group}/{guid}")

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use restreamd_rtmp::url::RtmpUrl;
 use serde_json::Value;
-use tokio::sync::Mutex;
 use tracing::Instrument;
 
 use super::change::{Change, Held};
@@ -15,19 +15,20 @@ use super::error::{Error, refusal, unexpected};
 use super::field::Invalid;
 use super::spec::{self, Request, Verb};
 use super::types::Types;
-use super::{Provision, keys, mask};
+use super::{Provision, ProvisionStream, keys, mask};
 use crate::id::{NodeGroup, ProvisionGuid, StreamGuid};
 use crate::store::{self, Page, Revision, Store};
 
 /// How often a change is tried again because another one came first.
 const CONFLICT_TRIES: usize = 5;
 
-/// The names that streams of this node go by, taken and given back.
+/// The names that streams go by, kept for provisions while these are written. Whoever
+/// follows the store gives them back.
 pub trait Names: Send + Sync {
-    /// Keeps publishers off a name. Fine when a provision has it already.
-    fn reserve(&self, guid: &StreamGuid) -> Result<(), NameTaken>;
-    /// Lets publishers have the name again.
-    fn release(&self, guid: &StreamGuid);
+    /// Keeps publishers off a name while a write is under way. Fine when a provision has it already.
+    fn reserve(&self, group: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken>;
+    /// The write was done at this revision, or not at all.
+    fn settle(&self, group: &NodeGroup, guid: &StreamGuid, done: Option<Revision>);
 }
 
 /// A publisher is live on the name.
@@ -54,8 +55,6 @@ struct Inner {
     types: Arc<dyn Types>,
     names: Arc<dyn Names>,
     config: Config,
-    /// Held from taking names to the transaction's end: whether a name can be given back is only then known.
-    writing: Mutex<()>,
 }
 
 impl Service {
@@ -71,7 +70,6 @@ impl Service {
             types,
             names,
             config,
-            writing: Mutex::new(()),
         }))
     }
 
@@ -132,11 +130,15 @@ impl Service {
         self.write(group, change).await
     }
 
-    /// Deletes a provision, its names and its assignment at once.
+    /// Deletes a provision, its names and its assignment at once. Needs not be able to read it.
     pub async fn delete(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Revision, Error> {
         for _ in 0..CONFLICT_TRIES {
-            let held = self.0.held(group, guid).await?;
-            match self.write(group, Change::delete(group, held)).await {
+            let change = match self.0.held(group, guid).await {
+                Ok(held) => Change::delete(group, held),
+                Err(Error::Broken(_)) => self.0.delete_unreadable(group, guid).await?,
+                Err(error) => return Err(error),
+            };
+            match self.write(group, change).await {
                 Err(Error::Busy) => {}
                 done => return done,
             }
@@ -171,7 +173,11 @@ impl Service {
                 .await
                 .map_err(unexpected)?;
             for entry in &listing.entries {
-                shown.push(mask::shown(&read(&entry.value)?, &*self.0.types));
+                // One that cannot be read is there to be deleted; it hides no other.
+                match read_entry(entry) {
+                    Ok(provision) => shown.push(mask::shown(&provision, &*self.0.types)),
+                    Err(why) => tracing::error!(key = entry.key, %why, "left out of a list"),
+                }
             }
             match listing.entries.into_iter().next_back() {
                 Some(last) if listing.more => page.after = Some(last.key),
@@ -224,6 +230,29 @@ impl Service {
             .collect()
     }
 
+    /// Judges a body of one provision with one stream that is fed, and stores nothing.
+    pub async fn candidate(&self, body: &[u8]) -> Result<(ProvisionGuid, ProvisionStream), Error> {
+        let mut requests = spec::requests(body)?;
+        let (Some(Request { path, document }), true) = (requests.pop(), requests.is_empty()) else {
+            return Err(Invalid::whole("must be one provision").into());
+        };
+        let kind_of = |_, name: &str| self.0.types.kind_of(name);
+        let provision = spec::provision(document, &path, Verb::Create, &kind_of)?;
+        let judged = [provision];
+        self.0.judge(&judged, &[path]).await?;
+        let [provision] = judged;
+        let mut streams = provision.streams.into_iter();
+        match (streams.next(), streams.next()) {
+            (Some(stream), None) if stream.feeds => Ok((provision.guid, stream)),
+            (Some(_), None) => Err(Invalid::at(
+                "streams[0].camParams.properties.type",
+                "reads a stream: there is no source to look at",
+            )
+            .into()),
+            _ => Err(Invalid::at("streams", "must hold one stream").into()),
+        }
+    }
+
     async fn write(&self, group: &NodeGroup, change: Change) -> Result<Revision, Error> {
         let (inner, group) = (Arc::clone(&self.0), group.clone());
         let write = async move { inner.write(&group, change).await };
@@ -252,6 +281,7 @@ impl Inner {
                 }
                 let checked = self.types.check(&stream.kind, &stream.properties).await;
                 checked.map_err(|cause| refusal(cause, &at, stream.feeds))?;
+                dialable(&stream.properties, &at)?;
             }
         }
         Ok(())
@@ -265,17 +295,48 @@ impl Inner {
             .map_err(unexpected)?;
         let entry = entry.ok_or_else(|| Error::Unknown(guid.clone()))?;
         Ok(Held {
-            provision: read(&entry.value)?,
+            provision: read_entry(&entry)?,
             revision: entry.revision,
         })
     }
 
+    /// Deletes what is under a provision's key, and what points to it, by the keys alone.
+    async fn delete_unreadable(
+        &self,
+        group: &NodeGroup,
+        guid: &ProvisionGuid,
+    ) -> Result<Change, Error> {
+        let entry = self.store.get(&keys::provision(group, guid)).await;
+        let entry = entry.map_err(unexpected)?;
+        let entry = entry.ok_or_else(|| Error::Unknown(guid.clone()))?;
+        let mut index = Vec::new();
+        for prefix in keys::indexes(group) {
+            let mut page = Page::first();
+            loop {
+                let listing = self.store.list(&prefix, page).await.map_err(unexpected)?;
+                let last = listing.entries.last().map(|entry| entry.key.clone());
+                let of_it = |entry: &store::Entry| entry.value == guid.as_str().as_bytes();
+                let found = listing.entries.into_iter().filter(of_it);
+                index.extend(found.map(|entry| entry.key));
+                match last {
+                    Some(last) if listing.more => page = Page::after(last),
+                    _ => break,
+                }
+            }
+        }
+        Ok(Change::delete_unreadable(
+            group,
+            guid,
+            entry.revision,
+            index,
+        ))
+    }
+
     async fn write(&self, group: &NodeGroup, change: Change) -> Result<Revision, Error> {
-        let _writing = self.writing.lock().await;
         let mut taken = Vec::new();
         let mut result = Ok(0);
         for name in &change.claimed {
-            if self.names.reserve(name).is_err() {
+            if self.names.reserve(group, name).is_err() {
                 result = Err(Error::NameLive(name.clone()));
                 break;
             }
@@ -288,28 +349,44 @@ impl Inner {
                 .await
                 .map_err(|cause| change.refusal(group, cause));
         }
-        match &result {
-            Ok(_) => change
-                .freed
+        // It may have been done all the same: who follows the store will know, so the names stay taken.
+        if !matches!(result, Err(Error::Unavailable(_))) {
+            let done = result.as_ref().ok().copied();
+            taken
                 .iter()
-                .for_each(|name| self.names.release(name)),
-            Err(_) => self.give_back(group, &taken).await,
+                .for_each(|name| self.names.settle(group, name, done));
         }
         result
     }
-
-    /// Gives back what a refused write had taken, but not the names some provision holds: the refusal may be about
-    /// the very provision that has them. When the store cannot say, the name stays taken.
-    async fn give_back(&self, group: &NodeGroup, names: &[&StreamGuid]) {
-        for name in names {
-            if let Ok(None) = self.store.get(&keys::name(group, name)).await {
-                self.names.release(name);
-            }
-        }
-    }
 }
 
-fn read(bytes: &[u8]) -> Result<Provision, Error> {
-    Provision::from_document(bytes)
-        .map_err(|cause| Error::Broken(format!("a stored provision is unreadable: {cause}")))
+/// What says that it is an RTMP URL, or several with commas between them, has to be: a plugin
+/// may look at no more than the beginning.
+fn dialable(properties: &[(String, String)], at: &str) -> Result<(), Invalid> {
+    let rtmp = |text: &&str| {
+        let scheme = |scheme: &str| {
+            text.get(..scheme.len())
+                .is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+        };
+        scheme("rtmp://") || scheme("rtmps://")
+    };
+    for (key, value) in properties.iter().filter(|(_, value)| rtmp(&value.trim())) {
+        // What follows a comma and is no URL is a part of the one before.
+        for url in value.split(',').map(str::trim).filter(rtmp) {
+            let parsed = RtmpUrl::parse(url);
+            parsed.map_err(|why| Invalid::at(format!("{at}.{key}"), why.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn read_entry(entry: &store::Entry) -> Result<Provision, Error> {
+    let provision = Provision::from_document(&entry.value)
+        .map_err(|cause| Error::Broken(format!("a stored provision is unreadable: {cause}")))?;
+    match entry.key.splitn(3, '/').nth(2) == Some(provision.guid.as_str()) {
+        true => Ok(provision),
+        false => Err(Error::Broken(
+            "a stored provision is under another's key".into(),
+        )),
+    }
 }

@@ -11,7 +11,7 @@ use super::spec::{Kind, Verb};
 use super::*;
 use crate::id::{NodeGroup, ProvisionGuid, RestreamType, StreamGuid};
 use crate::plugin::{CheckError, Description, Direction, Problem, Property};
-use crate::store::{Memory, Page, Store};
+use crate::store::{Memory, Page, Store, Txn};
 
 /// `rtmp` feeds, `rtmp-push` reads; both want an rtmpUri and have a secret called token.
 struct TwoTypes;
@@ -80,20 +80,26 @@ impl Types for TwoTypes {
 #[derive(Default)]
 struct NameBook {
     live: BTreeSet<String>,
+    under_way: Mutex<Vec<String>>,
     reserved: Mutex<BTreeSet<String>>,
 }
 
 impl Names for NameBook {
-    fn reserve(&self, guid: &StreamGuid) -> Result<(), NameTaken> {
+    fn reserve(&self, _: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken> {
         if self.live.contains(guid.as_str()) {
             return Err(NameTaken);
         }
-        self.reserved.lock().insert(guid.to_string());
+        self.under_way.lock().push(guid.to_string());
         Ok(())
     }
 
-    fn release(&self, guid: &StreamGuid) {
-        self.reserved.lock().remove(guid.as_str());
+    fn settle(&self, _: &NodeGroup, guid: &StreamGuid, done: Option<u64>) {
+        let mut under_way = self.under_way.lock();
+        let at = under_way.iter().position(|name| name == guid.as_str());
+        under_way.swap_remove(at.expect("it was reserved"));
+        if done.is_some() {
+            self.reserved.lock().insert(guid.to_string());
+        }
     }
 }
 
@@ -150,7 +156,12 @@ impl Bench {
         listing.entries.into_iter().map(|entry| entry.key).collect()
     }
 
+    /// The names that writes have given to provisions so far.
     fn reserved(&self) -> Vec<String> {
+        assert!(
+            self.names.under_way.lock().is_empty(),
+            "all writes are over"
+        );
         self.names.reserved.lock().iter().cloned().collect()
     }
 }
@@ -209,7 +220,7 @@ async fn a_provision_lives_with_its_name_and_goes_with_it() {
         .delete(&bench.group, &guid("rtmppull1"))
         .await
         .expect("deletes");
-    assert!(bench.keys().await.is_empty() && bench.reserved().is_empty());
+    assert!(bench.keys().await.is_empty());
     let again = bench.service.delete(&bench.group, &guid("rtmppull1")).await;
     assert!(matches!(again, Err(Error::Unknown(_))));
 }
@@ -428,7 +439,6 @@ async fn an_update_keeps_the_streams_and_may_change_the_type() {
             "readers/nodegroup1/live/a//p-1"
         ]
     );
-    assert!(bench.reserved().is_empty());
     bench
         .update(pull("p-1", "live/a"))
         .await
@@ -667,4 +677,72 @@ fn deep_or_broken_json_is_refused_without_harm() {
             "{invalid}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_unreadable_provision_hides_no_other_and_can_be_deleted() {
+    let bench = Bench::new();
+    let other = bench.create(pull("fine", "live/a")).await;
+    other.expect("creates");
+    let fine = bench.store.get("provisions/nodegroup1/fine").await;
+    let fine = fine.expect("reads").expect("is there").value;
+    let broken = Txn::new()
+        .put("provisions/nodegroup1/broken", "{}")
+        .put("provisions/nodegroup1/moved", fine)
+        .put("names/nodegroup1/live/b", "broken")
+        .put("readers/nodegroup1/live/a//broken", "broken")
+        .put("assignments/nodegroup1/broken", "?");
+    bench.store.txn(broken).await.expect("writes");
+    let list = bench.service.list(&bench.group, None, None).await;
+    let list = list.expect("lists");
+    assert_eq!(list.len(), 1, "{list:?}");
+    for name in ["broken", "moved"] {
+        let shown = bench.service.show(&bench.group, &guid(name)).await;
+        assert!(matches!(shown, Err(Error::Broken(_))), "{shown:?}");
+        let deleted = bench.service.delete(&bench.group, &guid(name)).await;
+        deleted.expect("deletes");
+    }
+    assert_eq!(
+        bench.keys().await,
+        ["names/nodegroup1/live/a", "provisions/nodegroup1/fine"]
+    );
+}
+
+#[tokio::test]
+async fn the_longest_names_fit_the_store() {
+    let bench = Bench::new();
+    let (stream, name) = (format!("live/{}", "s".repeat(1019)), "p".repeat(256));
+    bench.create(pull(&name, &stream)).await.expect("feeds");
+    let reader = "r".repeat(256);
+    bench.create(push(&reader, &stream)).await.expect("reads");
+    let about = bench
+        .service
+        .matching(&bench.group, &name_of(&stream))
+        .await;
+    assert_eq!(about.expect("finds"), [guid(&name), guid(&reader)]);
+    let field = bench.field(pull("p-2", &format!("{stream}s"))).await;
+    assert_eq!(field, "streams[0].streamGuid");
+}
+
+#[tokio::test]
+async fn what_says_it_is_an_rtmp_url_is_one_or_is_refused_by_name() {
+    let bench = Bench::new();
+    let pull = |key: &str, value: &str| {
+        let properties = json!({"type": "rtmp", "rtmpUri": "rtmp://host/live/a", key: value});
+        json!([with("p-1", "live/a", properties)])
+    };
+    for bad in [
+        "rtmp://host:99999/live/a",
+        "rtmp://ho st/live/a",
+        "RTMPS://host/live/a\u{2028}",
+        "rtmp://",
+    ] {
+        let field = bench.field(pull("rtmpUri", bad)).await;
+        assert_eq!(field, "streams[0].camParams.properties.rtmpUri", "{bad}");
+    }
+    let list = "rtmp://host/live/a, rtmp://host:0x/live/b";
+    let field = bench.field(pull("rtmpUris", list)).await;
+    assert_eq!(field, "streams[0].camParams.properties.rtmpUris");
+    let good = "rtmp://host/live/a?x=1,2 , rtmps://[::1]:1936/live/b";
+    bench.create(pull("rtmpUris", good)).await.expect("creates");
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::host::{Claim, Failure, SourceState};
+use super::host::{Claim, Class, Failure, SourceState, Stall};
 
 /// Failures remembered.
 const HISTORY: usize = 20;
@@ -104,6 +104,14 @@ impl Board {
         self.note(failure.class.as_str(), &failure.text);
     }
 
+    /// Media stopped on an open connection; told once, however long it lasts.
+    pub fn stalled(&mut self, stall: Stall) {
+        let text = format!("{}: {}", Class::Stalled.as_str(), stall.as_str());
+        if self.error.as_ref() != Some(&text) {
+            self.note(Class::Stalled.as_str(), stall.as_str());
+        }
+    }
+
     /// It will not go on by itself.
     pub fn fail(&mut self, class: &str, text: &str) {
         self.failed = true;
@@ -182,7 +190,6 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::restreamer::host::Class;
 
     #[test]
     fn what_is_measured_beats_what_is_claimed() {

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-pub use crate::rtmp::dial::{Class, Failure, Options as DialOptions};
+pub use crate::rtmp::dial::{Class, Failure, Options as DialOptions, Trust};
 pub use crate::stream::{AudioFacts, Stall, VideoFacts};
 
 /// Names a source within its restreamer.

@@ -12,11 +12,14 @@ use tracing::{debug, error, info, warn};
 use super::board::{Board, Phase};
 use super::host::{
     Claim, Class, ConnectOptions, Facts, Failure, FileOptions, Host, Level, Properties, SourceId,
-    WaitFuture, Wake,
+    SourceState, WaitFuture, Wake,
 };
 use super::hosts::Hosts;
 use super::inbox::Inbox;
-use super::source::{self, Origin, Source};
+use super::origin::{Origin, unplayable};
+use super::probe::Sight;
+use super::scrub::Scrub;
+use super::source::Source;
 use crate::flv::{self, MediaDir};
 use crate::stream::Stream;
 
@@ -43,6 +46,9 @@ pub struct Shared {
     sources: Mutex<Sources>,
     checkpoint: Mutex<Vec<u8>>,
     properties: Mutex<Properties>,
+    scrub: Mutex<Scrub>,
+    /// Properties that the type calls secret.
+    secret_keys: Vec<String>,
     max_sources: usize,
 }
 
@@ -60,9 +66,14 @@ impl Shared {
         hosts: Arc<Hosts>,
         media: MediaDir,
         properties: Properties,
+        secret_keys: Vec<String>,
         max_sources: usize,
     ) -> Self {
         Self {
+            scrub: Mutex::new(Scrub::of(&properties, |key| {
+                secret_keys.iter().any(|known| known == key)
+            })),
+            secret_keys,
             properties: Mutex::new(properties),
             stream,
             hosts,
@@ -82,17 +93,20 @@ impl Shared {
         sources.open.clear();
     }
 
-    /// The sources still open, the attached one first.
+    /// The sources still open, the one on air first, then the attached one.
     pub fn open_sources(&self) -> Vec<SourceId> {
-        let mut ids: Vec<(bool, SourceId)> = self
+        let mut ids: Vec<(bool, bool, SourceId)> = self
             .sources
             .lock()
             .open
             .iter()
-            .map(|s| (!s.is_attached(), s.id()))
+            .map(|source| {
+                let (attached, on_air) = source.standing();
+                (!on_air, !attached, source.id())
+            })
             .collect();
         ids.sort_unstable();
-        ids.into_iter().map(|(_, id)| id).collect()
+        ids.into_iter().map(|(.., id)| id).collect()
     }
 
     /// Closes what a run did not hand over.
@@ -103,6 +117,20 @@ impl Shared {
             .retain(|source| keep.contains(&source.id()));
     }
 
+    /// Where the media on air comes from, else where the newest source was opened. Masked.
+    pub fn source(&self) -> Option<String> {
+        let sources = self.sources.lock();
+        let on_air = sources.open.iter().find(|source| source.standing().1);
+        let url = on_air.map(|source| source.origin().to_string());
+        drop(sources);
+        url.or_else(|| self.board.lock().source.clone())
+    }
+
+    /// A guest's or a peer's text without this restreamer's secrets.
+    pub fn scrubbed(&self, text: &str) -> String {
+        self.scrub.lock().apply(text)
+    }
+
     /// The properties the next run begins with.
     pub fn properties(&self) -> Properties {
         self.properties.lock().clone()
@@ -110,6 +138,9 @@ impl Shared {
 
     /// The provision was updated: the guest hears of it, and so does every later run.
     pub fn reconfigure(&self, properties: Properties) {
+        *self.scrub.lock() = Scrub::of(&properties, |key| {
+            self.secret_keys.iter().any(|known| known == key)
+        });
         self.properties.lock().clone_from(&properties);
         self.inbox.reconfigure(properties);
     }
@@ -126,8 +157,15 @@ impl Shared {
             .lock()
             .open
             .iter()
-            .map(|s| s.facts())
-            .map(|f| (f.state, f.on_air))
+            .map(|source| {
+                let facts = source.facts();
+                let moves = !facts.on_air || self.stream.is_live();
+                let state = match facts.state {
+                    SourceState::Flowing if !moves => SourceState::Stalled,
+                    state => state,
+                };
+                (state, facts.on_air)
+            })
             .collect();
         self.board.lock().phase(states.into_iter())
     }
@@ -148,7 +186,22 @@ impl Shared {
         let id = sources.next;
         self.board.lock().dialing(origin.to_string());
         sources.open.push(Source::open(id, origin, self));
+        drop(sources);
+        self.phase();
         Ok(id)
+    }
+
+    /// What the source that is attached, or else the first, shows.
+    pub(super) fn sight(&self) -> Option<Sight> {
+        let sources = self.sources.lock();
+        let attached = sources.open.iter().find(|source| source.standing().0);
+        let source = attached.or(sources.open.first())?;
+        let (dial, first_frame) = source.times();
+        Some(Sight {
+            facts: source.facts(),
+            dial,
+            first_frame,
+        })
     }
 
     fn with<T>(&self, id: SourceId, act: impl FnOnce(&mut Source) -> T) -> Option<T> {
@@ -180,6 +233,28 @@ impl Session {
     }
 }
 
+impl Session {
+    /// What a wake means for the status: it is stamped when it happens and not when
+    /// somebody asks.
+    fn note(&self, wake: &Wake) {
+        let stall = match wake {
+            Wake::SourceEnded(_, failure) => {
+                self.shared.board.lock().incident(failure);
+                None
+            }
+            Wake::Facts(id) => self
+                .shared
+                .with(*id, |source| source.facts().stall)
+                .flatten(),
+            _ => None,
+        };
+        if let Some(stall) = stall {
+            self.shared.board.lock().stalled(stall);
+        }
+        self.shared.phase();
+    }
+}
+
 impl Host for Session {
     fn connect(&mut self, url: &str, mut options: ConnectOptions) -> Result<SourceId, Failure> {
         let url =
@@ -201,7 +276,7 @@ impl Host for Session {
         let legal = self.shared.media.check(name);
         let legal = legal.map_err(|error| match error {
             flv::Error::BadName => Failure::new(Class::Other, error),
-            error => source::unplayable(&origin, &error),
+            error => unplayable(&origin, &error),
         });
         legal.inspect_err(|failure| self.shared.board.lock().incident(failure))?;
         self.shared.open(origin)
@@ -220,11 +295,10 @@ impl Host for Session {
     }
 
     fn attach(&mut self, id: SourceId) -> Result<(), Failure> {
-        let mut sources = self.shared.sources.lock();
+        let sources = self.shared.sources.lock();
         let Some(at) = sources.open.iter().position(|source| source.id() == id) else {
             return Err(Failure::new(Class::Closed, "the source is closed"));
         };
-        sources.open.iter_mut().for_each(Source::unmark);
         sources.open[at].attach();
         Ok(())
     }
@@ -247,20 +321,7 @@ impl Host for Session {
                     .unwrap_or(Wake::Timer),
                 None => next.await,
             };
-            if let Wake::SourceEnded(_, failure) = &wake {
-                self.shared.board.lock().incident(failure);
-            }
-            if let Wake::Facts(id) = &wake
-                && let Some(stall) = self
-                    .shared
-                    .with(*id, |source| source.facts().stall)
-                    .flatten()
-            {
-                self.shared
-                    .board
-                    .lock()
-                    .incident(&Failure::new(Class::Stalled, stall.as_str()));
-            }
+            self.note(&wake);
             wake
         })
     }
@@ -269,7 +330,7 @@ impl Host for Session {
         if !self.log_budget.take() {
             return;
         }
-        let message = cut(message);
+        let message = cut(&self.shared.scrubbed(message));
         match level {
             Level::Debug => debug!(target: "restreamd::guest", "{message}"),
             Level::Info => info!(target: "restreamd::guest", "{message}"),
@@ -287,7 +348,8 @@ impl Host for Session {
     }
 
     fn set_status(&mut self, claim: Claim, text: &str, next_attempt: Option<Duration>) {
-        debug!(text = cut(text), ?next_attempt, "status");
+        let text = cut(&self.shared.scrubbed(text));
+        debug!(text, ?next_attempt, "status");
         self.shared.board.lock().claim(claim, next_attempt);
         self.shared.phase();
     }
@@ -300,7 +362,7 @@ impl Host for Session {
 /// The facts of a source that no longer exists.
 fn over() -> Facts {
     Facts {
-        state: super::host::SourceState::Ended,
+        state: SourceState::Ended,
         attached: false,
         on_air: false,
         video: None,
@@ -371,7 +433,14 @@ mod tests {
         let stream = streams.open(&"live/a".parse().expect("legal"));
         let media = MediaDir::new(Some(dir.path().to_owned()), 10 << 20);
         let hosts = Arc::new(Hosts::new(Arc::default()));
-        let shared = Shared::new(stream.expect("free"), hosts, media, Vec::new(), 4);
+        let shared = Shared::new(
+            stream.expect("free"),
+            hosts,
+            media,
+            Vec::new(),
+            Vec::new(),
+            4,
+        );
         (dir, Session::new(Arc::new(shared), 20))
     }
 

@@ -1,15 +1,14 @@
-//! A source: media of a remote or of a file that feeds the stream.
+//! A source: a connection to a remote whose media feeds the stream.
 //!
 //! Owned by the host and not by the guest, so it outlives a guest that traps or is
 //! swapped. One task reads it; it tells facts and its end through the inbox and
 //! decides nothing about either.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use restreamd_rtmp::session::{Media, Purpose};
+use restreamd_rtmp::session::Purpose;
 use restreamd_rtmp::url::RtmpUrl;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -18,101 +17,31 @@ use tracing::{Instrument, debug, info, info_span};
 use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState};
 use super::hosts::Hosts;
 use super::inbox::Inbox;
+use super::origin::{FILE_TIMEOUT, Origin, unplayable};
+use super::scrub::Scrub;
 use super::session::Shared;
-use crate::flv::{self, MediaDir, Playing};
-use crate::rtmp::dial::Dialed;
+use super::successor::{Ready, Successor};
+use crate::flv::{MediaDir, Playing};
+use crate::rtmp::dial::{Dialed, Heard};
 use crate::stream::progress::Progress;
 use crate::stream::timeline::Lane;
 use crate::stream::{Feed, FeedId, Stream, Unit};
 
+/// A peer that asks for a reconnect sooner than this after the last one is not heard.
+const RECONNECT_EVERY: Duration = Duration::from_secs(1);
 /// News of a healthy source comes so often.
 const FACTS_EVERY: Duration = Duration::from_secs(1);
 
-/// A file begins to play within this time, or its disk hangs.
-const FILE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where a source's media comes from. Its text holds no secret.
-#[derive(Clone, Debug)]
-pub enum Origin {
-    /// Pulled from a remote.
-    Rtmp {
-        /// What to dial.
-        url: RtmpUrl,
-        /// And how.
-        options: Box<ConnectOptions>,
-    },
-    /// Read from the media directory.
-    File {
-        /// The file's name below it.
-        name: String,
-        /// Begin again at its end.
-        looped: bool,
-    },
-}
-
-impl Origin {
-    /// Where from, with secrets: for the guest that gave it.
-    pub fn full(&self) -> String {
-        match self {
-            Self::Rtmp { url, .. } => url.full(),
-            Self::File { .. } => self.to_string(),
-        }
-    }
-
-    /// When silence is a stall. A file is never silent longer than it is meant to be.
-    fn stall(&self) -> Option<Duration> {
-        match self {
-            Self::Rtmp { options, .. } => options.stall,
-            Self::File { .. } => None,
-        }
-    }
-
-    /// How long the first frame may take.
-    fn timeout(&self) -> Duration {
-        match self {
-            Self::Rtmp { options, .. } => options.timeout,
-            Self::File { .. } => FILE_TIMEOUT,
-        }
-    }
-
-    /// The remote whose other pulls hear of this one's fate.
-    fn remote(&self) -> Option<(&str, u16)> {
-        match self {
-            Self::Rtmp { url, .. } => Some((url.host(), url.port())),
-            Self::File { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Rtmp { url, .. } => f.write_str(&url.masked()),
-            Self::File { name, .. } => write!(f, "file:{name}"),
-        }
-    }
-}
-
-/// What a policy hears of a file that does not play (on).
-pub fn unplayable(origin: &Origin, error: &flv::Error) -> Failure {
-    let class = match error {
-        flv::Error::NotFound => Class::NotFound,
-        flv::Error::Outside | flv::Error::NoDirectory => Class::Blocked,
-        _ => Class::Other,
-    };
-    Failure::new(class, format!("{origin}: {error}"))
-}
-
-/// An open source. Dropping it closes the connection or the file.
+/// An open source. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Source {
     id: SourceId,
+    born: Instant,
     origin: Origin,
     feed: FeedId,
     stall: Option<Duration>,
     progress: Arc<Mutex<Progress>>,
     state: Arc<Mutex<State>>,
-    attached: bool,
     stream: Arc<Stream>,
     task: AbortHandle,
 }
@@ -120,6 +49,8 @@ pub struct Source {
 #[derive(Debug)]
 struct State {
     state: SourceState,
+    /// When the peer granted the stream.
+    granted: Option<Instant>,
     /// Since when media flows without a stall.
     flowing: Option<Instant>,
 }
@@ -132,6 +63,7 @@ impl Source {
         let feed = stream.feed(stall);
         let state = Arc::new(Mutex::new(State {
             state: SourceState::Dialing,
+            granted: None,
             flowing: None,
         }));
         let span = info_span!("source", id, url = %origin);
@@ -150,12 +82,12 @@ impl Source {
         let task = tokio::spawn(reader.run(origin.clone()).instrument(span)).abort_handle();
         Self {
             id,
+            born: Instant::now(),
             origin,
             feed: feed_id,
             stall,
             progress,
             state,
-            attached: false,
             stream,
             task,
         }
@@ -171,26 +103,30 @@ impl Source {
         &self.origin
     }
 
-    /// Whether it is the one attached.
-    pub fn is_attached(&self) -> bool {
-        self.attached
+    /// Whether it is attached, and whether the stream plays it.
+    pub fn standing(&self) -> (bool, bool) {
+        self.stream.standing(self.feed)
     }
 
     /// It goes on air at its next keyframe.
-    pub fn attach(&mut self) {
-        self.attached = true;
+    pub fn attach(&self) {
         self.stream.attach(self.feed);
     }
 
-    /// Another one was attached.
-    pub fn unmark(&mut self) {
-        self.attached = false;
+    /// How long it took from its opening to the grant and to the first frame.
+    pub fn times(&self) -> (Option<Duration>, Option<Duration>) {
+        let granted = self.state.lock().granted;
+        let first = self.progress.lock().flowing_since();
+        (
+            granted.map(|at| at.saturating_duration_since(self.born)),
+            first.map(|at| at.saturating_duration_since(self.born.into_std())),
+        )
     }
 
     /// What is known of it.
     pub fn facts(&self) -> Facts {
         let now = Instant::now().into_std();
-        let on_air = self.stream.on_air() == Some(self.feed);
+        let (attached, on_air) = self.standing();
         let (state, flowing) = {
             let state = self.state.lock();
             (
@@ -209,10 +145,10 @@ impl Source {
         };
         Facts {
             state,
-            attached: self.attached,
+            attached,
             on_air,
-            video: progress.video().map(|facts| (facts, age(Lane::Video))),
-            audio: progress.audio().map(|facts| (facts, age(Lane::Audio))),
+            video: progress.video(now).map(|facts| (facts, age(Lane::Video))),
+            audio: progress.audio(now).map(|facts| (facts, age(Lane::Audio))),
             gop: progress.gop(),
             bytes: progress.bytes(),
             flowing,
@@ -225,38 +161,6 @@ impl Drop for Source {
     fn drop(&mut self) {
         self.task.abort();
         self.stream.detach(self.feed);
-    }
-}
-
-/// What the task reads from.
-#[derive(Debug)]
-enum Opened {
-    Dialed(Box<Dialed>),
-    Playing(Box<Playing>),
-}
-
-impl Opened {
-    /// The next message, or why there is none. Cancel safe.
-    async fn next(&mut self, origin: &Origin) -> Result<Media, Failure> {
-        match self {
-            Self::Dialed(dialed) => dialed.next().await,
-            Self::Playing(playing) => match playing.next().await {
-                Ok(Some(media)) => Ok(media),
-                Ok(None) => Err(Failure::new(
-                    Class::Ended,
-                    format!("{origin} is played to its end"),
-                )),
-                Err(error) => Err(unplayable(origin, &error)),
-            },
-        }
-    }
-
-    /// What it means that nothing came for so long.
-    fn silent(&self) -> &'static str {
-        match self {
-            Self::Dialed(_) => "the peer granted the stream but sent no media",
-            Self::Playing(_) => "the file gave no media in time",
-        }
     }
 }
 
@@ -275,13 +179,19 @@ struct Reader {
 
 impl Reader {
     async fn run(mut self, origin: Origin) {
-        if let Some((host, port)) = origin.remote() {
-            self.hosts.admit(host, port).await;
-        }
-        let failure = self.read(&origin).await;
-        if let Some((host, port)) = origin.remote() {
-            self.hosts.failed(host, port, &self.inbox);
-        }
+        let failure = match &origin {
+            Origin::Rtmp { url, options } => {
+                self.hosts.admit(url.host(), url.port()).await;
+                let Failure { class, text } = self.pull(url, options).await;
+                self.hosts.failed(url.host(), url.port(), &self.inbox);
+                // Peers repeat what they were asked for.
+                Failure::new(class, Scrub::of_url(url).apply(&text))
+            }
+            Origin::File { name, looped } => {
+                let playing = Playing::open(self.media.clone(), name.clone(), *looped);
+                self.play(&origin, playing).await
+            }
+        };
         info!(class = failure.class.as_str(), reason = %failure, bytes = self.feed.progress().lock().bytes(), "source ended");
         self.state.lock().state = SourceState::Ended;
         let (inbox, id) = (self.inbox.clone(), self.id);
@@ -290,18 +200,23 @@ impl Reader {
     }
 
     /// Reads until there is a reason to stop.
-    async fn read(&mut self, origin: &Origin) -> Failure {
-        let first_media = Instant::now() + origin.timeout();
-        let opened = self.open(origin);
-        let mut opened = match tokio::time::timeout_at(first_media, opened).await {
-            Ok(Ok(opened)) => opened,
+    async fn pull(&mut self, url: &RtmpUrl, options: &ConnectOptions) -> Failure {
+        let first_media = Instant::now() + options.timeout;
+        let opened = Dialed::open(url, Purpose::Play, &options.dial, self.hosts.policy());
+        let mut dialed = match tokio::time::timeout_at(first_media, opened).await {
+            Ok(Ok(dialed)) => dialed,
             Ok(Err(failure)) => return failure,
             Err(_) => {
                 return Failure::new(Class::Timeout, "the peer did not grant the stream in time");
             }
         };
         debug!("granted");
+        self.state.lock().granted = Some(Instant::now());
         let mut news = Instant::now() + FACTS_EVERY;
+        let mut successor: Option<Successor> = None;
+        let mut asked: Option<Instant> = None;
+        // Why the old connection ended, while another one may still take over.
+        let mut lost: Option<Failure> = None;
         loop {
             let flowing = self.state.lock().flowing.is_some();
             let check = if flowing {
@@ -311,20 +226,41 @@ impl Reader {
             };
             tokio::select! {
                 biased; // the clock is asked when the socket has nothing more
-                media = opened.next(origin) => match media {
-                    Ok(media) => {
-                        if let Some(unit) = Unit::classify(media)
-                            && self.take(&unit)
-                            && let Some((host, port)) = origin.remote()
-                        {
-                            self.hosts.reached(host, port);
+                ready = Successor::over(&mut successor) => match ready {
+                    Ok(ready) => {
+                        dialed = self.succeed(ready);
+                        lost = None;
+                    }
+                    Err(failure) => {
+                        info!(class = failure.class.as_str(), reason = %failure, "cannot reconnect as the peer asks");
+                        if let Some(failure) = lost {
+                            return failure;
                         }
                     }
+                },
+                heard = dialed.next(), if lost.is_none() => match heard {
+                    Ok(Heard::Media(media)) => {
+                        if let Some(unit) = Unit::classify(media)
+                            && self.take(&unit)
+                        {
+                            self.hosts.reached(url.host(), url.port());
+                        }
+                    }
+                    Ok(Heard::Reconnect(to)) => {
+                        let soon = asked.is_some_and(|at| at.elapsed() < RECONNECT_EVERY);
+                        if successor.is_none() && !soon {
+                            let to = to.unwrap_or_else(|| url.clone());
+                            info!(to = %to, "the peer asks for a reconnect");
+                            asked = Some(Instant::now());
+                            successor = Some(Successor::dial(to, options.clone(), self.hosts.clone()));
+                        }
+                    }
+                    Err(failure) if successor.is_some() => lost = Some(failure),
                     Err(failure) => return failure,
                 },
                 () = tokio::time::sleep_until(check) => {
                     if !flowing {
-                        return Failure::new(Class::Timeout, opened.silent());
+                        return Failure::new(Class::Timeout, "the peer granted the stream but sent no media");
                     }
                     self.judge();
                     news = Instant::now() + FACTS_EVERY;
@@ -333,18 +269,43 @@ impl Reader {
         }
     }
 
-    async fn open(&self, origin: &Origin) -> Result<Opened, Failure> {
-        match origin {
-            Origin::Rtmp { url, options } => {
-                let policy = self.hosts.policy();
-                let dialed = Dialed::open(url, Purpose::Play, &options.dial, policy).await?;
-                Ok(Opened::Dialed(Box::new(dialed)))
-            }
-            Origin::File { name, looped } => {
-                let playing = Playing::open(self.media.clone(), name.clone(), *looped);
-                Ok(Opened::Playing(Box::new(playing)))
+    /// Plays a file until there is a reason to stop.
+    async fn play(&mut self, origin: &Origin, mut playing: Playing) -> Failure {
+        let first_media = Instant::now() + FILE_TIMEOUT;
+        let mut news = Instant::now() + FACTS_EVERY;
+        loop {
+            let flowing = self.state.lock().flowing.is_some();
+            let check = if flowing { news } else { first_media };
+            tokio::select! {
+                biased;
+                media = playing.next() => match media {
+                    Ok(Some(media)) => {
+                        if let Some(unit) = Unit::classify(media) {
+                            self.take(&unit);
+                        }
+                    }
+                    Ok(None) => return Failure::new(Class::Ended, format!("{origin} is played to its end")),
+                    Err(error) => return unplayable(origin, &error),
+                },
+                () = tokio::time::sleep_until(check) => {
+                    if !flowing {
+                        return Failure::new(Class::Timeout, "the file gave no media in time");
+                    }
+                    self.judge();
+                    news = Instant::now() + FACTS_EVERY;
+                }
             }
         }
+    }
+
+    /// Another connection goes on where the old one stops, within the same source.
+    fn succeed(&mut self, ready: Ready) -> Dialed {
+        info!("reconnected as the peer asked");
+        self.feed.resume();
+        for unit in &ready.units {
+            self.take(unit);
+        }
+        ready.dialed
     }
 
     /// One unit; true when media begins with it.

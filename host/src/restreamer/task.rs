@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::Assigned;
 use super::host::{Handover, Job, Outcome, Wake};
 use super::session::{Session, Shared};
-use crate::plugin::{Crash, Plugins};
+use crate::plugin::{Build, Crash, Plugins};
 
 /// How long a guest may take to return after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -44,11 +44,12 @@ impl Task {
     /// Runs until stopped.
     pub(super) async fn run(self) {
         let mut former = None;
+        let mut build = None;
         let mut traps = VecDeque::new();
         loop {
-            let next = match self.run_once(former.take()).await {
+            let next = match self.run_once(former.take(), &mut build).await {
                 Some(Ok(outcome)) => self.after(outcome),
-                Some(Err(crash)) => self.after_crash(crash, &mut traps).await,
+                Some(Err(crash)) => self.after_crash(crash, build.as_ref(), &mut traps).await,
                 None => {
                     warn!("the plugin did not stop in time and was dropped");
                     Next::End
@@ -72,16 +73,18 @@ impl Task {
     }
 
     /// One run on the newest build; `None` when it had to be dropped after a stop.
-    async fn run_once(&self, former: Option<Handover>) -> Option<Result<Outcome, Crash>> {
-        let Some(build) = self.plugins.build(&self.assigned.kind) else {
-            let text = format!(
-                "the type {} is not installed on this node",
-                self.assigned.kind
-            );
-            return Some(Ok(Outcome::GaveUp(text)));
+    async fn run_once(
+        &self,
+        former: Option<Handover>,
+        on: &mut Option<Arc<Build>>,
+    ) -> Option<Result<Outcome, Crash>> {
+        // Before the build is chosen: an upgrade wanted from here on is for this run.
+        self.shared.inbox.begin_run();
+        let build = match self.plugins.runnable(&self.assigned.kind) {
+            Ok(build) => on.insert(build).clone(),
+            Err(why) => return Some(Ok(Outcome::GaveUp(why))),
         };
         *self.version.lock() = Some(build.version().to_owned());
-        self.shared.inbox.begin_run();
         let job = Job {
             provision_guid: self.assigned.provision.to_string(),
             stream_guid: self.assigned.stream.to_string(),
@@ -114,6 +117,7 @@ impl Task {
                 Next::Run(handover)
             }
             Outcome::GaveUp(text) => {
+                let text = self.shared.scrubbed(&text);
                 info!(reason = text, "the policy gave up");
                 self.shared.keep_only(&[]);
                 self.shared.board.lock().fail("gave-up", &text);
@@ -130,14 +134,21 @@ impl Task {
         }
     }
 
-    async fn after_crash(&self, crash: Crash, traps: &mut VecDeque<Instant>) -> Next {
+    async fn after_crash(
+        &self,
+        crash: Crash,
+        build: Option<&Arc<Build>>,
+        traps: &mut VecDeque<Instant>,
+    ) -> Next {
         if self.shared.inbox.is_stopped() {
             return Next::End;
         }
         let now = Instant::now();
         traps.retain(|at| now.duration_since(*at) < TRAP_WINDOW);
         traps.push_back(now);
-        self.plugins.crashed(&self.assigned.kind, &crash);
+        if let Some(build) = build {
+            self.plugins.crashed(build, &crash);
+        }
         warn!(kind = crash.kind(), reason = %crash, traps = traps.len(), "the plugin crashed");
         if traps.len() >= TRAPS {
             self.shared.keep_only(&[]);
@@ -146,6 +157,10 @@ impl Task {
                 .lock()
                 .fail("plugin-crashed", &crash.to_string());
             traps.clear();
+            if let Some(build) = build {
+                let name = format!("{} {}", self.assigned.provision, self.assigned.stream);
+                self.plugins.failed(build, &name);
+            }
             return Next::Rest;
         }
         let top = RESTART

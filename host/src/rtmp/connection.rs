@@ -8,8 +8,7 @@ use std::time::Duration;
 use restreamd_rtmp::session::{
     Refusal, ServerConfig, ServerEvent, ServerSession, SessionError, Stage,
 };
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 use tracing::{Span, debug, field, info};
 
@@ -85,7 +84,7 @@ pub enum Closed {
 }
 
 /// Serves one connection to its end. The span gets the stream and the totals.
-pub async fn serve(io: TcpStream, context: Arc<Context>) {
+pub async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, context: Arc<Context>) {
     let mut connection = Connection::new(io, context);
     let closed = connection.run().await;
     let (received, sent) = (connection.received, connection.outbox.sent());
@@ -96,8 +95,8 @@ pub async fn serve(io: TcpStream, context: Arc<Context>) {
     info!(received, sent, skipped, reason, "connection closed");
 }
 
-struct Connection {
-    io: TcpStream,
+struct Connection<S> {
+    io: S,
     context: Arc<Context>,
     session: ServerSession,
     outbox: Outbox,
@@ -110,8 +109,8 @@ struct Connection {
     received: u64,
 }
 
-impl Connection {
-    fn new(io: TcpStream, context: Arc<Context>) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(io: S, context: Arc<Context>) -> Self {
         let now = Instant::now();
         Self {
             io,
@@ -173,10 +172,12 @@ impl Connection {
             let Some(play) = self.play.as_mut() else {
                 return Ok(());
             };
-            let before = self.outbox.is_empty();
-            debug_assert!(before, "the outbox was flushed");
             if let Step::Close(why) = play.step(&mut self.session, &mut self.outbox) {
-                return Err(Closed::Ours(why));
+                if self.publications.is_empty() {
+                    return Err(Closed::Ours(why));
+                }
+                debug!(why, "play ended; the connection publishes");
+                self.play = None;
             }
             if self.outbox.is_empty() && self.session.output_pending() == 0 {
                 return Ok(());
@@ -217,16 +218,16 @@ impl Connection {
 
     fn deadline(&mut self) -> Option<Instant> {
         let stage = self.session.stage();
-        if stage != self.stage.0 {
+        let busy = self.play.is_some() || !self.publications.is_empty();
+        if stage != self.stage.0 || busy {
             self.stage = (stage, Instant::now());
         }
         let limit = match stage {
             Stage::Handshake => HANDSHAKE,
             Stage::Connect => CONNECT,
-            Stage::Ready if self.play.is_none() => IDLE_READY,
-            Stage::Ready | Stage::Granted => return None,
+            Stage::Ready | Stage::Granted => IDLE_READY,
         };
-        Some(self.stage.1 + limit)
+        (!busy).then_some(self.stage.1 + limit)
     }
 
     fn events(&mut self) -> Result<(), Closed> {

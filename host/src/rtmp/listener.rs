@@ -5,25 +5,42 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::connection::{self, Context};
 
-/// What the kernel may hold for a player that reads slowly, so that the decision
-/// what to leave out stays with us.
-const SEND_BUFFER: usize = 256 * 1024;
+/// Bytes the kernel may hold for a player beyond what is under way to it, so that the
+/// decision what to leave out stays with us.
+const UNSENT: u32 = 64 * 1024;
 /// A peer that acknowledges nothing for so long is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Waiting connections; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// A TLS handshake gets so long, and a farewell less, as slow peers hold memory.
+const TLS_HANDSHAKE: Duration = Duration::from_secs(5);
+/// See [`TLS_HANDSHAKE`].
+const TLS_FAREWELL: Duration = Duration::from_secs(1);
+
+/// The TLS settings for the next connection: certificates are renewed while we run.
+pub type Tls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
 
 /// A bound listener.
-#[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     limit: Arc<Semaphore>,
+    tls: Option<Tls>,
+}
+
+impl std::fmt::Debug for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listener")
+            .field("socket", &self.socket)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Listener {
@@ -45,6 +62,16 @@ impl Listener {
         Ok(Self {
             socket,
             limit: Arc::new(Semaphore::new(max_connections)),
+            tls: None,
+        })
+    }
+
+    /// Binds another address, for RTMPS; both are at their limit together.
+    pub fn bind_tls(&self, addr: SocketAddr, tls: Tls) -> io::Result<Self> {
+        Ok(Self {
+            limit: self.limit.clone(),
+            tls: Some(tls),
+            ..Self::bind(addr, 0)?
         })
     }
 
@@ -76,9 +103,11 @@ impl Listener {
             info!(%peer, "connection refused: the node is at its limit");
             return;
         };
-        prepare(&stream);
+        let batching = context.streams.config().window_millis > 0;
+        prepare(&stream, batching);
         let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
-        let task = connection::serve(stream, context.clone());
+        let tls = self.tls.as_ref().map(|tls| tls());
+        let task = serve(stream, tls, context.clone());
         context.drain.spawn(
             async move {
                 info!("connection opened");
@@ -90,10 +119,36 @@ impl Listener {
     }
 }
 
+async fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, context: Arc<Context>) {
+    let Some(tls) = tls else {
+        return connection::serve(stream, context).await;
+    };
+    let handshake = TlsAcceptor::from(tls).accept(stream);
+    let mut stream = match tokio::time::timeout(TLS_HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            info!(reason = %error, "connection closed");
+            return;
+        }
+        Err(_) => {
+            info!(
+                reason = "the TLS handshake took too long",
+                "connection closed"
+            );
+            return;
+        }
+    };
+    connection::serve(&mut stream, context).await;
+    // Without a farewell a TLS peer takes the end for an attack.
+    let _ = tokio::time::timeout(TLS_FAREWELL, stream.shutdown()).await;
+}
+
 /// Socket options are improvements; a socket that lacks one still works.
-fn prepare(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
+fn prepare(stream: &TcpStream, batching: bool) {
+    // Who waits for a window anyway gains by letting the kernel join small writes while
+    // earlier ones are under way, as nginx-rtmp does.
+    let _ = stream.set_nodelay(!batching);
     let socket = socket2::SockRef::from(stream);
-    let _ = socket.set_send_buffer_size(SEND_BUFFER);
+    let _ = socket.set_tcp_notsent_lowat(UNSENT);
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
 }

@@ -54,15 +54,14 @@ impl Outbox {
             match written {
                 Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.advance(written?),
-                Err(_) => {
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "the peer takes no bytes",
-                    ));
-                }
+                Err(_) => return Err(stuck()),
             }
         }
-        Ok(())
+        // TLS may have taken the last bytes without having sent them.
+        match tokio::time::timeout(NO_PROGRESS, to.flush()).await {
+            Ok(flushed) => flushed,
+            Err(_) => Err(stuck()),
+        }
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -76,6 +75,10 @@ impl Outbox {
             self.queue.pop_front();
         }
     }
+}
+
+fn stuck() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the peer takes no bytes")
 }
 
 #[cfg(test)]

@@ -106,7 +106,9 @@ impl Play {
             outbox.push(bytes);
         }
         for wire in self.batch.drain(..) {
-            outbox.push(wire.for_stream(self.stream_id));
+            let (head, rest) = wire.for_stream(self.stream_id);
+            outbox.push(head);
+            outbox.push(rest);
         }
         Step::On
     }

@@ -66,6 +66,7 @@ suite! {
     prefix_ends_where_it_ends
     bounds_are_held
     key_is_written_once_in_a_transaction
+    import_is_whole_and_of_one_revision
     watch_tells_batches_in_order
     watch_begins_after_its_revision
     watch_tells_progress_without_matches
@@ -377,11 +378,11 @@ async fn bounds_are_held(store: Tested) {
     let key = |len| "k".repeat(len);
     assert_eq!(
         too_large(store.txn(Txn::new().put(key(MAX_KEY + 1), "")).await),
-        Bound::Key(1025)
+        Bound::Key(MAX_KEY + 1)
     );
     assert_eq!(
         too_large(store.txn(Txn::new().absent(key(MAX_KEY + 1))).await),
-        Bound::Key(1025)
+        Bound::Key(MAX_KEY + 1)
     );
     done(&store, Txn::new().put(key(MAX_KEY), "")).await;
 
@@ -404,4 +405,36 @@ async fn key_is_written_once_in_a_transaction(store: Tested) {
         assert!(matches!(store.txn(txn).await, Err(Error::BadKey { .. })));
     }
     assert_eq!(store.revision().await.unwrap(), 0);
+}
+
+async fn import_is_whole_and_of_one_revision(store: Tested) {
+    let entries = |from: usize| -> Vec<(String, Bytes)> {
+        let entry = |n| (format!("k/{n:05}"), Bytes::from_static(b"x"));
+        (from..from + 20_000).map(entry).collect()
+    };
+    put(&store, "k/19999", "there").await;
+    let refused = store.import(entries(0)).await;
+    assert!(
+        matches!(refused, Err(Error::Failed { ref precondition }) if precondition.key() == "k/19999"),
+        "{refused:?}"
+    );
+    assert_eq!(keys(&store, "").await, ["k/19999"]);
+    let mut watch = store.watch("", 1).await.unwrap();
+    assert_eq!(store.import(entries(20_000)).await.unwrap(), 2);
+    let batch = next_events(&mut watch).await;
+    assert_eq!((batch.revision, batch.events.len()), (2, 20_000));
+    assert_eq!(store.get("k/20000").await.unwrap().unwrap().revision, 2);
+    assert_eq!(store.import(Vec::new()).await.unwrap(), 2);
+    let twice = vec![("a".into(), Bytes::new()), ("a".into(), Bytes::new())];
+    assert!(matches!(
+        store.import(twice).await,
+        Err(Error::BadKey { .. })
+    ));
+    let value = Bytes::from(vec![0; MAX_VALUE]);
+    let large = (0..65).map(|n| (format!("l/{n}"), value.clone())).collect();
+    assert!(matches!(
+        too_large(store.import(large).await),
+        Bound::Import(_)
+    ));
+    assert_eq!(store.revision().await.unwrap(), 2);
 }

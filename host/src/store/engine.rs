@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::{Mutex, RwLock};
@@ -259,6 +260,15 @@ impl<T: Driven> Store for T {
             // Here too, so that what never fits does not take a place in the queue.
             txn.check()?;
             engine.submit(Op::Txn(txn)).await
+        }
+        .boxed()
+    }
+
+    fn import(&self, entries: Vec<(String, Bytes)>) -> BoxFuture<'_, Result<Revision, Error>> {
+        let engine = self.engine();
+        async move {
+            let txn = super::txn::of_import(entries)?;
+            engine.submit(Op::Import(txn)).await
         }
         .boxed()
     }

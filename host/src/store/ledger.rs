@@ -96,6 +96,16 @@ impl Ledger {
         ahead: u64,
     ) -> Result<Option<Commit>, Error> {
         txn.check()?;
+        self.plan_checked(txn, now, ahead)
+    }
+
+    /// The same for one whose bounds were checked before.
+    pub(super) fn plan_checked(
+        &self,
+        txn: &Txn,
+        now: Instant,
+        ahead: u64,
+    ) -> Result<Option<Commit>, Error> {
         if let Some(failed) = txn.preconditions.iter().find(|p| !self.holds(p)) {
             return Err(Error::Failed {
                 precondition: failed.clone(),

@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::{Error, LeaseId, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, Revision};
+use super::{Error, LeaseId, MAX_IMPORT, MAX_KEY, MAX_OPS, MAX_TXN, MAX_VALUE, Revision};
 
 /// What must hold for a transaction to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -191,6 +191,24 @@ impl Txn {
     }
 }
 
+/// A transaction that puts entries where nothing is, held to the bounds of an import.
+pub(super) fn of_import(entries: Vec<(String, Bytes)>) -> Result<Txn, Error> {
+    let mut bytes = 0;
+    let mut txn = Txn::new();
+    let mut written = HashSet::new();
+    for (key, value) in entries {
+        check_key(&key)?;
+        within(value.len(), MAX_VALUE, Bound::Value)?;
+        bytes += key.len() + value.len();
+        if !written.insert(key.clone()) {
+            return Err(bad_key(&key, "written twice in one import"));
+        }
+        txn = txn.absent(key.clone()).put(key, value);
+    }
+    within(bytes, MAX_IMPORT, Bound::Import)?;
+    Ok(txn)
+}
+
 /// The bound that a request is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Bound {
@@ -203,6 +221,9 @@ pub enum Bound {
     /// Bytes of a value.
     #[error("value of {0} bytes, at most {MAX_VALUE}")]
     Value(usize),
+    /// Bytes of an import.
+    #[error("import of {0} bytes, at most {MAX_IMPORT}")]
+    Import(usize),
     /// Bytes of a transaction.
     #[error("transaction of {0} bytes, at most {MAX_TXN}")]
     Txn(usize),

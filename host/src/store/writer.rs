@@ -22,6 +22,8 @@ pub(super) trait Journal: Send {
 
 pub(super) enum Op {
     Txn(Txn),
+    /// A transaction whose bounds were checked already.
+    Import(Txn),
     Revoke(LeaseId),
     /// Ends what is due.
     Expire,
@@ -65,6 +67,7 @@ impl Writer {
             }
             match first.op {
                 Op::Txn(txn) => self.txns(txn, first.now, first.answer, &mut waiting),
+                Op::Import(txn) => drop(first.answer.send(self.import(&txn, first.now))),
                 Op::Revoke(lease) => drop(first.answer.send(self.revoke(lease))),
                 Op::Expire => drop(first.answer.send(Ok(self.revision()))),
             }
@@ -81,6 +84,12 @@ impl Writer {
         }
         let commit = self.shared.ledger.write().plan_due(now);
         self.commit(commit.into_iter().collect())
+    }
+
+    fn import(&mut self, txn: &Txn, now: Instant) -> Answer {
+        let commit = self.shared.ledger.read().plan_checked(txn, now, 0)?;
+        self.commit(commit.into_iter().collect())?;
+        Ok(self.revision())
     }
 
     fn revoke(&mut self, lease: LeaseId) -> Answer {

@@ -58,6 +58,15 @@ impl Headers {
         }
     }
 
+    /// Forgets tracks that another source does not have. True when there were some.
+    pub fn keep_tracks_of(&mut self, other: &Self) -> bool {
+        let before = self.tracks.len();
+        self.tracks.retain(|(lane, track, _)| {
+            other.tracks.iter().any(|(l, t, _)| (l, t) == (lane, track))
+        });
+        self.tracks.len() < before
+    }
+
     /// Whether a track of this kind was set up.
     pub fn has(&self, lane: Lane) -> bool {
         self.tracks.iter().any(|(l, ..)| *l == lane)
@@ -71,12 +80,13 @@ impl Headers {
             .map(|(.., payload)| payload)
     }
 
-    /// The messages a subscriber gets first, stamped like the frame it starts at.
+    /// The messages a subscriber gets first, stamped like the frame it starts at; the
+    /// metadata at zero, as players take it for a subtitle at any other time (ffmpeg).
     pub fn wires(&self, timestamp: u32) -> Vec<Wire> {
         let metadata = self
             .metadata
             .iter()
-            .map(|payload| Wire::media(type_id::DATA_AMF0, timestamp, payload));
+            .map(|payload| Wire::media(type_id::DATA_AMF0, 0, payload));
         let tracks = self.tracks.iter().map(|(lane, _, payload)| {
             let kind = if *lane == Lane::Video {
                 type_id::VIDEO

@@ -9,6 +9,7 @@ use restreamd_rtmp::chunk::Wire;
 use tokio::sync::{Notify, watch};
 
 use super::Config;
+use super::backlog::Backlog;
 use super::headers::Headers;
 use super::progress::{AudioFacts, Progress, VideoFacts};
 use super::ring::{Bounds, Ring};
@@ -20,6 +21,8 @@ use crate::id::StreamGuid;
 const SLACK_MILLIS: u64 = 2_000;
 /// Audio so long without any video makes a feed an audio-only one.
 const AUDIO_ONLY_AFTER_MS: u32 = 1_000;
+/// Whatever a provision calls a stall, media that pauses for longer is not live.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// FLV timestamps are signed 31-bit and players die after 24.8 days, so a stream
 /// nobody watches starts its wire clock again after an hour.
 const REBASE_AFTER_MS: u64 = 3_600_000;
@@ -68,7 +71,9 @@ pub(super) struct Inner {
 struct OnAir {
     id: FeedId,
     watch: Arc<Mutex<Progress>>,
-    stall: Option<Duration>,
+    /// Media that pauses for longer does not move.
+    patience: Duration,
+    last_frame: Instant,
 }
 
 /// What the API tells of a stream.
@@ -97,6 +102,11 @@ pub struct StreamSnapshot {
 }
 
 impl Stream {
+    /// A stream that is in no registry: nobody can play it, its name is nobody's.
+    pub fn detached(guid: StreamGuid, config: &Config) -> Arc<Self> {
+        Self::start(guid, false, Arc::new(config.clone()))
+    }
+
     pub(super) fn start(guid: StreamGuid, published: bool, config: Arc<Config>) -> Arc<Self> {
         let bounds = Bounds {
             bytes: config.ring_bytes,
@@ -148,6 +158,7 @@ impl Stream {
             first_audio: None,
             progress: Arc::new(Mutex::new(Progress::new(Instant::now()))),
             stall,
+            backlog: Backlog::default(),
         }
     }
 
@@ -163,7 +174,15 @@ impl Stream {
 
     /// The feed that is on air.
     pub fn on_air(&self) -> Option<FeedId> {
-        self.inner.lock().on_air.as_ref().map(|on_air| on_air.id)
+        self.inner.lock().on_air_id()
+    }
+
+    /// Whether a feed was attached and no other was since, and whether it is on air.
+    pub fn standing(&self, feed: FeedId) -> (bool, bool) {
+        let inner = self.inner.lock();
+        let on_air = inner.on_air_id() == Some(feed);
+        let attached = inner.pending.map_or(on_air, |pending| pending == feed);
+        (attached, on_air)
     }
 
     /// The feed is over; it leaves the air and is no longer waited for.
@@ -177,6 +196,8 @@ impl Stream {
         {
             inner.on_air = None;
             inner.live_since = None;
+            // Who comes now waits for media that moves; who is there goes on.
+            inner.ring.invalidate_starts();
         }
     }
 
@@ -223,8 +244,8 @@ impl Stream {
             }),
             subscribers: self.subscribers.load(Ordering::Relaxed),
             bytes_in: inner.bytes_in,
-            video: progress.as_ref().and_then(|p| p.video()),
-            audio: progress.as_ref().and_then(|p| p.audio()),
+            video: progress.as_ref().and_then(|p| p.video(now)),
+            audio: progress.as_ref().and_then(|p| p.audio(now)),
             gop: progress.as_ref().and_then(|p| p.gop()),
         }
     }
@@ -237,21 +258,35 @@ impl Stream {
         look(&self.inner.lock())
     }
 
-    /// One unit of a feed: goes out when the feed is on air, or puts it on air.
-    fn append(&self, feed: &Feed, unit: &Unit, may_start: bool) {
+    /// The feed's clock begins anew.
+    fn resume(&self, feed: FeedId) {
+        let mut inner = self.inner.lock();
+        if inner.on_air_id() == Some(feed) {
+            inner.timeline.switch_source();
+        }
+    }
+
+    /// One unit of a feed: goes out when the feed is on air, or puts it on air. False
+    /// when the feed is not on air.
+    fn append(&self, feed: &Feed, unit: &Unit, may_start: bool, now: Instant) -> bool {
         let mut inner = self.inner.lock();
         if inner.ended {
-            return;
+            return false;
         }
-        if inner
-            .on_air
-            .as_ref()
-            .is_none_or(|on_air| on_air.id != feed.id)
-        {
-            if inner.pending != Some(feed.id) || !may_start {
-                return;
+        if inner.on_air_id() != Some(feed.id) {
+            // A start of its own beats the group before it.
+            let group = if may_start { &[] } else { feed.backlog.units() };
+            let first = group.first().or(may_start.then_some(unit));
+            let Some(first) = first.filter(|_| inner.pending == Some(feed.id)) else {
+                return false;
+            };
+            self.switch(&mut inner, feed, first, now);
+            for former in group {
+                self.add(&mut inner, former);
             }
-            self.switch(&mut inner, feed, unit);
+        }
+        if unit.is_frame() {
+            inner.note_frame(now);
         }
         self.add(&mut inner, unit);
         let tip = Tip::At(inner.ring.next_seq());
@@ -261,20 +296,25 @@ impl Stream {
         } else {
             self.dirty.notify_one();
         }
+        true
     }
 
-    fn switch(&self, inner: &mut Inner, feed: &Feed, unit: &Unit) {
+    fn switch(&self, inner: &mut Inner, feed: &Feed, unit: &Unit, now: Instant) {
         inner.pending = None;
         inner.on_air = Some(OnAir {
             id: feed.id,
             watch: feed.progress.clone(),
-            stall: feed.stall,
+            patience: feed.stall.map_or(PATIENCE, |stall| stall.min(PATIENCE)),
+            last_frame: now,
         });
-        inner.live_since = Some((Instant::now(), jiff::Timestamp::now()));
+        inner.live_since = Some((now, jiff::Timestamp::now()));
         inner.timeline.switch_source();
         let idle = self.subscribers.load(Ordering::Relaxed) == 0;
         if idle && inner.timeline.now().saturating_sub(inner.wire_base) > REBASE_AFTER_MS {
             inner.wire_base = inner.timeline.now();
+            inner.ring.invalidate_starts();
+        }
+        if inner.headers.keep_tracks_of(&feed.headers) {
             inner.ring.invalidate_starts();
         }
         for header in feed.headers.units(unit.timestamp) {
@@ -297,7 +337,11 @@ impl Stream {
             Content::Frame => unit.lane == Lane::Audio && !inner.headers.has(Lane::Video),
             _ => false,
         };
-        let wire_at = inner.wire_time(at);
+        // At any other time players take metadata for a subtitle (ffmpeg).
+        let wire_at = match unit.content {
+            Content::Metadata => 0,
+            _ => inner.wire_time(at),
+        };
         inner.ring.push(
             at,
             start,
@@ -328,13 +372,27 @@ impl Inner {
         self.ended
     }
 
+    fn on_air_id(&self) -> Option<FeedId> {
+        self.on_air.as_ref().map(|on_air| on_air.id)
+    }
+
+    /// A frame of what is on air: after a stall, live begins anew with it.
+    fn note_frame(&mut self, now: Instant) {
+        let Some(on_air) = self.on_air.as_mut() else {
+            return;
+        };
+        let paused = now.saturating_duration_since(on_air.last_frame) >= on_air.patience;
+        on_air.last_frame = now;
+        if paused {
+            self.live_since = Some((now, jiff::Timestamp::now()));
+        }
+    }
+
     fn live(&self, now: Instant) -> bool {
-        self.on_air
-            .as_ref()
-            .is_some_and(|on_air| match on_air.stall {
-                Some(limit) => on_air.watch.lock().stall(now, limit).is_none(),
-                None => true,
-            })
+        self.on_air.as_ref().is_some_and(|on_air| {
+            let watch = on_air.watch.lock();
+            watch.stall(now, on_air.patience).is_none()
+        })
     }
 }
 
@@ -370,6 +428,8 @@ pub struct Feed {
     first_audio: Option<u32>,
     progress: Arc<Mutex<Progress>>,
     stall: Option<Duration>,
+    /// What it would start with, while it is not on air.
+    backlog: Backlog,
 }
 
 impl Feed {
@@ -388,12 +448,26 @@ impl Feed {
         self.stream.attach(self.id);
     }
 
+    /// What follows comes from another connection to the same source, with a clock and
+    /// headers of its own, and begins with a start. It stays on air.
+    pub fn resume(&mut self) {
+        self.headers = Headers::default();
+        self.first_audio = None;
+        self.progress.lock().resume();
+        self.stream.resume(self.id);
+    }
+
     /// One unit, in the order it came.
     pub fn push(&mut self, unit: &Unit) {
-        self.progress.lock().observe(unit, Instant::now());
+        let now = Instant::now();
+        self.progress.lock().observe(unit, now);
         self.headers.take(unit);
         let may_start = self.may_start(unit);
-        self.stream.append(self, unit, may_start);
+        if self.stream.append(self, unit, may_start, now) {
+            self.backlog.clear();
+        } else {
+            self.backlog.push(unit);
+        }
     }
 
     fn may_start(&mut self, unit: &Unit) -> bool {

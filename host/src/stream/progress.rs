@@ -114,6 +114,15 @@ struct Track {
     meter: Meter,
 }
 
+/// A track without a frame for so long has no rate.
+const QUIET: Duration = Duration::from_secs(3);
+
+impl Track {
+    fn is_quiet(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.last_frame) >= QUIET
+    }
+}
+
 /// The watch over one source. See the module.
 #[derive(Debug)]
 pub struct Progress {
@@ -141,6 +150,11 @@ impl Progress {
             bytes: 0,
             flowing_since: None,
         }
+    }
+
+    /// The clock of what follows is another one: distances over the seam mean nothing.
+    pub fn resume(&mut self) {
+        self.last_keyframe = None;
     }
 
     /// Takes in one unit.
@@ -242,27 +256,36 @@ impl Progress {
             .map(|track| now.saturating_duration_since(track.last_frame))
     }
 
-    /// What is known of the video.
-    pub fn video(&self) -> Option<VideoFacts> {
+    /// What is known of the video. Rates are zero while nothing comes.
+    pub fn video(&self, now: Instant) -> Option<VideoFacts> {
         let track = self.video.as_ref()?;
+        let quiet = track.is_quiet(now);
         Some(VideoFacts {
             codec: track.codec.map_or("other", |codec| codec.name()),
             width: self.size.as_ref().map(|size| size.width),
             height: self.size.as_ref().map(|size| size.height),
-            fps: track
-                .meter
-                .per_second()
-                .or(self.size.as_ref().and_then(|size| size.fps)),
-            kbps: track.meter.kbps(),
+            fps: if quiet {
+                Some(0.0)
+            } else {
+                track
+                    .meter
+                    .per_second()
+                    .or(self.size.as_ref().and_then(|size| size.fps))
+            },
+            kbps: if quiet { Some(0) } else { track.meter.kbps() },
         })
     }
 
-    /// What is known of the audio.
-    pub fn audio(&self) -> Option<AudioFacts> {
+    /// What is known of the audio. The rate is zero while nothing comes.
+    pub fn audio(&self, now: Instant) -> Option<AudioFacts> {
         let track = self.audio.as_ref()?;
         Some(AudioFacts {
             codec: track.codec.map_or("other", |codec| codec.name()),
-            kbps: track.meter.kbps(),
+            kbps: if track.is_quiet(now) {
+                Some(0)
+            } else {
+                track.meter.kbps()
+            },
         })
     }
 
@@ -347,7 +370,13 @@ mod tests {
     #[test]
     fn rates_are_measured() {
         let (_, progress) = run(6_000, |at| vec![frame(Lane::Video, at as u32)]);
-        let video = progress.video().expect("video came");
+        let video = progress
+            .video(progress.born + Duration::from_secs(6))
+            .expect("video came");
+        let later = progress
+            .video(progress.born + Duration::from_secs(9))
+            .expect("video came");
+        assert_eq!((later.fps, later.kbps), (Some(0.0), Some(0)));
         assert_eq!((video.fps, video.kbps), (Some(25.0), Some(25)));
     }
 }

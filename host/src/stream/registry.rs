@@ -1,12 +1,15 @@
 //! Which streams there are on this node, and whose names they are.
 //!
 //! A name belongs to a feeding provision from its creation to its deletion, or to
-//! a publisher while it is connected. Invariant: never to both.
+//! a publisher while it is connected. Invariant: never to both. Creations and deletions
+//! are heard of twice and in any order, from who writes them and from who follows the
+//! store, so each hold says since which revision it is: an old deletion ends no new one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::Config;
 use super::hub::{Stream, StreamSnapshot};
@@ -25,8 +28,27 @@ pub enum NameTaken {
 
 #[derive(Debug, Default)]
 struct Entry {
-    reserved: bool,
+    /// Writes under way that may give the name to a provision.
+    claims: u32,
+    /// The revision since which a provision has the name, as far as is known.
+    held: Option<u64>,
     stream: Option<Arc<Stream>>,
+}
+
+impl Entry {
+    fn reserved(&self) -> bool {
+        self.claims > 0 || self.held.is_some()
+    }
+
+    fn published(&self) -> bool {
+        self.stream
+            .as_ref()
+            .is_some_and(|stream| stream.is_published())
+    }
+
+    fn hold(&mut self, revision: u64) {
+        self.held = self.held.max(Some(revision));
+    }
 }
 
 /// The streams of this node. A cheap handle.
@@ -34,6 +56,7 @@ struct Entry {
 pub struct Streams {
     config: Arc<Config>,
     entries: Arc<Mutex<HashMap<StreamGuid, Entry>>>,
+    freed: Arc<Notify>,
 }
 
 impl Streams {
@@ -42,6 +65,7 @@ impl Streams {
         Self {
             config: Arc::new(config),
             entries: Arc::default(),
+            freed: Arc::default(),
         }
     }
 
@@ -50,27 +74,57 @@ impl Streams {
         &self.config
     }
 
-    /// Keeps a name for a provision.
+    /// Keeps publishers off a name while a write that gives it to a provision is under
+    /// way. Fine when a provision has it already. [`Streams::settle`] must follow.
     pub fn reserve(&self, guid: &StreamGuid) -> Result<(), NameTaken> {
         let mut entries = self.entries.lock();
         let entry = entries.entry(guid.clone()).or_default();
-        if entry
-            .stream
-            .as_ref()
-            .is_some_and(|stream| stream.is_published())
-        {
+        if entry.published() {
             return Err(NameTaken::Publisher);
         }
-        entry.reserved = true;
+        entry.claims += 1;
         Ok(())
     }
 
-    /// Gives a provision's name back.
-    pub fn release(&self, guid: &StreamGuid) {
+    /// A write under way is over: done at a revision, or not at all.
+    pub fn settle(&self, guid: &StreamGuid, done: Option<u64>) {
+        self.change(guid, |entry| {
+            entry.claims = entry.claims.saturating_sub(1);
+            if let Some(revision) = done {
+                entry.hold(revision);
+            }
+        });
+    }
+
+    /// A provision has the name at this revision. When a publisher is live on it, it falls
+    /// to the provision when that one leaves, see [`Streams::freed`].
+    pub fn hold(&self, guid: &StreamGuid, revision: u64) -> Result<(), NameTaken> {
+        let mut entries = self.entries.lock();
+        let entry = entries.entry(guid.clone()).or_default();
+        entry.hold(revision);
+        match entry.published() {
+            true => Err(NameTaken::Publisher),
+            false => Ok(()),
+        }
+    }
+
+    /// No provision has the name at this revision; one that got it later keeps it.
+    pub fn release(&self, guid: &StreamGuid, revision: u64) {
+        self.change(guid, |entry| {
+            entry.held = entry.held.filter(|since| *since > revision);
+        });
+    }
+
+    /// Resolves when a publisher left a name that a provision has. For one listener.
+    pub async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    fn change(&self, guid: &StreamGuid, act: impl FnOnce(&mut Entry)) {
         let mut entries = self.entries.lock();
         if let Some(entry) = entries.get_mut(guid) {
-            entry.reserved = false;
-            if entry.stream.is_none() {
+            act(entry);
+            if entry.stream.is_none() && !entry.reserved() {
                 entries.remove(guid);
             }
         }
@@ -80,8 +134,11 @@ impl Streams {
     pub fn publish(&self, guid: &StreamGuid) -> Result<Arc<Stream>, NameTaken> {
         let mut entries = self.entries.lock();
         let entry = entries.entry(guid.clone()).or_default();
-        if entry.reserved {
-            return Err(NameTaken::Provision);
+        if entry.reserved() {
+            return Err(match entry.published() {
+                true => NameTaken::Publisher,
+                false => NameTaken::Provision,
+            });
         }
         match &entry.stream {
             Some(stream) if stream.is_published() => Err(NameTaken::Publisher),
@@ -101,7 +158,7 @@ impl Streams {
             let free = !stream.is_published();
             return free.then(|| stream.clone()).ok_or(NameTaken::Publisher);
         }
-        entry.reserved = true;
+        entry.hold(0);
         Ok(entry
             .stream
             .insert(Stream::start(guid.clone(), false, self.config.clone()))
@@ -121,8 +178,10 @@ impl Streams {
             .is_some_and(|current| Arc::ptr_eq(current, stream))
         {
             entry.stream = None;
-            if !entry.reserved {
+            if !entry.reserved() {
                 entries.remove(stream.guid());
+            } else if stream.is_published() {
+                self.freed.notify_one();
             }
         }
     }
@@ -166,6 +225,7 @@ mod tests {
         streams.end(&published);
         assert_eq!(streams.reserve(&guid), Ok(()));
         assert_eq!(streams.publish(&guid).err(), Some(NameTaken::Provision));
+        streams.settle(&guid, Some(3));
         let pulled = streams.open(&guid).expect("ours");
         streams.end(&pulled);
         assert_eq!(
@@ -173,7 +233,41 @@ mod tests {
             Some(NameTaken::Provision),
             "still provisioned"
         );
-        streams.release(&guid);
+        streams.release(&guid, 4);
         assert!(streams.publish(&guid).is_ok());
+    }
+
+    #[test]
+    fn a_late_deletion_frees_no_name_that_was_given_anew() {
+        let streams = Streams::new(Config::default());
+        let guid: StreamGuid = "live/a".parse().expect("legal");
+        let taken = || streams.publish(&guid).err() == Some(NameTaken::Provision);
+        streams.hold(&guid, 1).expect("free");
+        // Deleted at 2 and given anew at 3, while the deletion is still to be heard of.
+        streams.reserve(&guid).expect("a provision's");
+        streams.release(&guid, 2);
+        assert!(taken(), "a write is under way");
+        streams.settle(&guid, Some(3));
+        streams.release(&guid, 2);
+        assert!(taken(), "it is held since 3");
+        // A refused write takes nothing away.
+        streams.reserve(&guid).expect("a provision's");
+        streams.settle(&guid, None);
+        assert!(taken());
+        streams.release(&guid, 4);
+        assert!(streams.entries.lock().is_empty(), "nothing is left behind");
+    }
+
+    #[tokio::test]
+    async fn a_name_held_under_a_publisher_falls_to_the_provision() {
+        let streams = Streams::new(Config::default());
+        let guid: StreamGuid = "live/a".parse().expect("legal");
+        let published = streams.publish(&guid).expect("free");
+        assert_eq!(streams.hold(&guid, 1), Err(NameTaken::Publisher));
+        assert_eq!(streams.publish(&guid).err(), Some(NameTaken::Publisher));
+        streams.end(&published);
+        streams.freed().await;
+        assert_eq!(streams.publish(&guid).err(), Some(NameTaken::Provision));
+        assert!(streams.open(&guid).is_ok());
     }
 }

@@ -33,6 +33,14 @@ pub struct Bounds {
     pub slack_millis: u64,
 }
 
+/// What a frame takes beside its bytes: the entry here, the shared buffer's own
+/// counts, and what an allocator adds. Tiny messages would be free without it.
+const FRAME_COST: usize = 160;
+
+fn cost(wire: &Wire) -> usize {
+    wire.bytes().len() + FRAME_COST
+}
+
 /// The ring. See the module.
 #[derive(Debug)]
 pub struct Ring {
@@ -86,7 +94,7 @@ impl Ring {
 
     /// Adds a frame and forgets what the bounds no longer allow.
     pub fn push(&mut self, at: u64, start: bool, wire: Wire) {
-        self.bytes += wire.bytes().len();
+        self.bytes += cost(&wire);
         if start {
             self.starts.push_back(self.next);
         }
@@ -135,7 +143,7 @@ impl Ring {
         let Some(oldest) = self.frames.pop_front() else {
             return;
         };
-        self.bytes -= oldest.wire.bytes().len();
+        self.bytes -= cost(&oldest.wire);
         if self.starts.front() == Some(&oldest.seq) {
             self.starts.pop_front();
         }

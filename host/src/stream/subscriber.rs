@@ -78,13 +78,19 @@ impl Subscriber {
 
     /// Hands out what is there, up to one write's worth.
     pub fn take(&mut self, out: &mut Vec<Wire>) -> Batch {
+        self.take_each(|_, wire| out.push(wire.clone()))
+    }
+
+    /// The same, for those who need each frame's milliseconds on the stream's
+    /// timeline; headers come with the time of the frame they are for.
+    pub fn take_each(&mut self, mut each: impl FnMut(u64, &Wire)) -> Batch {
         // Seen before looking, so that a frame added meanwhile wakes us again.
         self.tip.mark_unchanged();
         let stream = self.stream.clone();
-        stream.read(|inner| self.take_from(inner, out))
+        stream.read(|inner| self.take_from(inner, &mut each))
     }
 
-    fn take_from(&mut self, inner: &Inner, out: &mut Vec<Wire>) -> Batch {
+    fn take_from(&mut self, inner: &Inner, each: &mut impl FnMut(u64, &Wire)) -> Batch {
         let ring = &inner.ring;
         let place = match self.cursor {
             Some(seq) if seq >= ring.first_seq() => seq,
@@ -102,7 +108,9 @@ impl Subscriber {
                         return Batch::TooSlow;
                     }
                 }
-                out.extend(inner.headers.wires(inner.wire_time(start.at)));
+                for wire in inner.headers.wires(inner.wire_time(start.at)) {
+                    each(start.at, &wire);
+                }
                 start.seq
             }
         };
@@ -114,7 +122,7 @@ impl Subscriber {
             }
             bytes += frame.wire.bytes().len();
             next = frame.seq + 1;
-            out.push(frame.wire.clone());
+            each(frame.at, &frame.wire);
         }
         self.cursor = Some(next);
         if next < ring.next_seq() {
@@ -255,5 +263,43 @@ mod tests {
             [10, 12, 13]
         );
         assert_eq!(stream.on_air(), Some(new.id()));
+    }
+
+    #[tokio::test]
+    async fn a_warm_source_takes_over_without_waiting_for_its_next_keyframe() {
+        let (stream, mut old) = stream(Config::default());
+        let mut subscriber = Subscriber::new(stream.clone());
+        old.push(&unit(Content::Keyframe, 1_000, 10));
+        let mut warm = stream.feed(None);
+        warm.push(&unit(Content::Header { track: 0 }, 500, 9));
+        warm.push(&unit(Content::Keyframe, 500, 21));
+        warm.push(&unit(Content::Frame, 540, 22));
+        let mut out = Vec::new();
+        subscriber.take(&mut out);
+        warm.attach();
+        warm.push(&unit(Content::Frame, 580, 23));
+        subscriber.take(&mut out);
+        let sizes: Vec<usize> = out.iter().map(Wire::payload_len).collect();
+        assert_eq!(sizes, [10, 9, 21, 22, 23]);
+    }
+
+    #[tokio::test]
+    async fn a_source_without_video_replaces_one_with_it() {
+        let (stream, mut old) = stream(Config::default());
+        old.push(&unit(Content::Header { track: 0 }, 0, 9));
+        old.push(&unit(Content::Keyframe, 0, 10));
+        let mut audio = stream.feed(None);
+        audio.attach();
+        for at in (0..1_500).step_by(100) {
+            let mut unit = unit(Content::Frame, at, 30);
+            unit.lane = Lane::Audio;
+            audio.push(&unit);
+        }
+        let mut out = Vec::new();
+        assert_eq!(Subscriber::new(stream).take(&mut out), Batch::Frames);
+        assert!(
+            out.iter().all(|wire| wire.payload_len() == 30),
+            "no header of the old video"
+        );
     }
 }

@@ -113,7 +113,7 @@ fn content(kind: PacketKind, track: u8, keyframe: bool) -> Option<Content> {
     match kind {
         PacketKind::SequenceHeader => Some(Content::Header { track }),
         PacketKind::EndOfSequence => None,
-        PacketKind::Metadata => Some(Content::Frame),
+        PacketKind::Metadata => Some(Content::Data),
         PacketKind::Frame | PacketKind::Multitrack if keyframe => Some(Content::Keyframe),
         PacketKind::Frame | PacketKind::Multitrack => Some(Content::Frame),
     }

@@ -108,6 +108,7 @@ const OPTIONS: rtmp::ConnectOptions = rtmp::ConnectOptions {
     page_url: None,
     flash_ver: None,
     fc_subscribe: false,
+    tls: rtmp::TlsCheck::Verify,
 };
 
 fn numbers(properties: &Properties) -> Result<(u32, u32), Problem> {

@@ -1,15 +1,17 @@
-//! The built-in `rtmp` type: pull one RTMP stream, and never give up.
+//! The built-in `rtmp` type: pull an RTMP stream, and never give up.
 //!
 //! Dials at once; after every failure it waits by the class of the error and
 //! tries again until the provision is deleted. A source that ends is not the
-//! end. A new `rtmpUri` is dialed beside the old source and takes over at its
-//! keyframe, so that subscribers see no gap.
+//! end. Several sources are an order of preference, see
+//! [`restreamd_plugin::sources`]. A new list is dialed beside what plays and takes
+//! over at a keyframe, so that subscribers see no gap.
 
 mod settings;
 
+use restreamd_plugin::file::{self, OpenOptions};
 use restreamd_plugin::media::Source;
-use restreamd_plugin::retry::{Class, Retry};
-use restreamd_plugin::runtime::{self, Level, Phase, Wake};
+use restreamd_plugin::runtime::{self, Phase, Wake};
+use restreamd_plugin::sources::{Deck, Look, Sources};
 use restreamd_plugin::{
     Description, Handover, IoError, Job, Outcome, Problem, Properties, Restreamer, SourceState,
     rtmp,
@@ -29,9 +31,7 @@ impl Restreamer for RtmpPull {
 
     fn check(properties: &Properties) -> Vec<Problem> {
         let mut problems = properties.problems(&settings::describe());
-        if let Err(problem) = Settings::parse(properties) {
-            problems.push(problem);
-        }
+        problems.extend(Settings::parse(properties).err());
         problems
     }
 
@@ -43,152 +43,157 @@ impl Restreamer for RtmpPull {
     }
 }
 
-/// One pull: the source the stream plays, and the one that is to replace it.
+/// One pull: the plan, and the sources it has open.
 struct Pull {
+    plan: Sources,
+    deck: OnHost,
+}
+
+/// The host as the plan sees it.
+struct OnHost {
     settings: Settings,
-    retry: Retry,
-    current: Option<Source>,
-    next: Option<Source>,
-    /// When to dial, on the host's clock, while there is no source.
-    due_ms: u64,
+    open: Vec<Source>,
+}
+
+impl Deck for OnHost {
+    fn open(&mut self, rung: usize) -> Result<u32, IoError> {
+        let source = match (self.settings.urls.get(rung), &self.settings.slate) {
+            (Some(url), _) => rtmp::connect(url, &self.settings.options())?,
+            (None, Some(name)) => file::open(name, OpenOptions { loop_: true })?,
+            (None, None) => return Err(IoError::Other("no such source".to_owned())),
+        };
+        let id = source.id();
+        self.open.push(source);
+        Ok(id)
+    }
+
+    fn look(&self, id: u32) -> Look {
+        let Some(source) = self.find(id) else {
+            return Look::default();
+        };
+        let facts = source.facts();
+        Look {
+            flowing: facts.state == SourceState::Flowing,
+            flowing_ms: facts.flowing_ms,
+            stalled: facts.stall.is_some(),
+            on_air: facts.on_air,
+        }
+    }
+
+    fn attach(&mut self, id: u32) {
+        // A source that is gone meanwhile tells so by a wake of its own.
+        let _ = self.find(id).map(Source::attach);
+    }
+
+    fn close(&mut self, id: u32) {
+        self.open.retain(|source| source.id() != id);
+    }
+
+    fn now_ms(&self) -> u64 {
+        runtime::now_ms()
+    }
+
+    fn random(&mut self) -> u32 {
+        runtime::random_u32()
+    }
+}
+
+impl OnHost {
+    fn find(&self, id: u32) -> Option<&Source> {
+        self.open.iter().find(|source| source.id() == id)
+    }
 }
 
 impl Pull {
     fn new(settings: Settings, former: Option<Handover>) -> Self {
         let now = runtime::now_ms();
-        let mut retry = Retry::new(settings.retry_min_ms, settings.retry_max_ms, now);
-        let mut current = None;
-        if let Some(former) = former {
-            retry.restore(&former.state, now);
-            current = former
-                .sources
-                .into_iter()
-                .find(|source| source.facts().attached);
-        }
-        Self {
+        let mut plan = Sources::new(settings.wishes(), now);
+        let former = former.unwrap_or(Handover {
+            sources: Vec::new(),
+            state: Vec::new(),
+        });
+        plan.restore(&former.state, now);
+        let deck = OnHost {
             settings,
-            retry,
-            current,
-            next: None,
-            due_ms: now,
-        }
+            open: former.sources,
+        };
+        let mut pull = Self { plan, deck };
+        pull.adopt(|_| true);
+        pull
     }
 
     fn run(mut self) -> Outcome {
         loop {
-            let now = runtime::now_ms();
-            if self.current.is_none() && now >= self.due_ms {
-                self.current = self.dial();
-            }
-            match runtime::wait(self.pause()) {
+            self.plan.step(&mut self.deck);
+            self.tell();
+            match runtime::wait(self.plan.pause(&self.deck)) {
                 Wake::Stop => return Outcome::Stopped,
                 Wake::Upgrade => return Outcome::HandedOver(self.hand_over()),
-                Wake::Facts(id) => self.look(id),
                 Wake::SourceEnded((id, error)) => self.ended(id, &error),
-                Wake::Reachable => self.due_ms = runtime::now_ms(),
+                Wake::Reachable => self.plan.reachable(runtime::now_ms()),
                 Wake::Reconfigured(properties) => self.reconfigure(&Properties::new(properties)),
-                Wake::Timer | Wake::TargetEnded(_) | Wake::StreamBegan | Wake::StreamEnded => {}
+                Wake::Timer
+                | Wake::Facts(_)
+                | Wake::TargetEnded(_)
+                | Wake::StreamBegan
+                | Wake::StreamEnded => {}
             }
-        }
-    }
-
-    /// How long there is nothing to do unless the host has news.
-    fn pause(&self) -> Option<u32> {
-        let wait = self.due_ms.saturating_sub(runtime::now_ms());
-        self.current
-            .is_none()
-            .then(|| u32::try_from(wait).unwrap_or(u32::MAX))
-    }
-
-    fn dial(&mut self) -> Option<Source> {
-        let opened = rtmp::connect(&self.settings.url, &self.settings.options())
-            .and_then(|source| source.attach().map(|()| source));
-        match opened {
-            Ok(source) => Some(source),
-            Err(error) => {
-                self.back_off(&error);
-                None
-            }
-        }
-    }
-
-    fn back_off(&mut self, error: &IoError) {
-        let now = runtime::now_ms();
-        let wait = self
-            .retry
-            .failed(Class::from(error), now, runtime::random_u32());
-        self.due_ms = now + u64::from(wait);
-        runtime::checkpoint(&self.retry.save(now));
-        let attempts = self.retry.failures();
-        runtime::set_status(
-            Phase::BackingOff,
-            &format!("{attempts} failed attempts in a row"),
-            Some(wait),
-        );
-        runtime::log(Level::Debug, &format!("next attempt in {wait} ms"));
-    }
-
-    /// A source's facts changed: a stall is the end of it, and the replacement
-    /// that came on air ends the one before.
-    fn look(&mut self, id: u32) {
-        if let Some(next) = self
-            .next
-            .take_if(|next| next.id() == id && next.facts().on_air)
-        {
-            self.current = Some(next);
-        }
-        let Some(source) = self.current.as_ref().filter(|source| source.id() == id) else {
-            return;
-        };
-        let facts = source.facts();
-        match facts.stall {
-            Some(kind) => self.ended(id, &IoError::Stalled(format!("{kind:?}"))),
-            None if facts.state == SourceState::Flowing => {
-                self.retry.media(runtime::now_ms(), facts.flowing_ms);
-            }
-            None => {}
         }
     }
 
     fn ended(&mut self, id: u32, error: &IoError) {
-        if self.next.take_if(|next| next.id() == id).is_some() {
-            runtime::log(
-                Level::Warn,
-                "the new rtmpUri failed; it is tried again when the current source ends",
-            );
-        }
-        if self.current.take_if(|current| current.id() == id).is_none() {
-            return;
-        }
-        match self.next.take() {
-            Some(next) => self.current = Some(next),
-            None => self.back_off(error),
+        self.plan.ended(&mut self.deck, id, error);
+        runtime::checkpoint(&self.plan.save(runtime::now_ms()));
+    }
+
+    /// Says when the next attempt is, while there is none.
+    fn tell(&self) {
+        match self.plan.backing_off(runtime::now_ms()) {
+            Some(wait) => runtime::set_status(Phase::BackingOff, "", Some(wait)),
+            None => runtime::set_status(Phase::Waiting, "", None),
         }
     }
 
     fn reconfigure(&mut self, properties: &Properties) {
+        // The host asked `check` before it told us.
         let Ok(settings) = Settings::parse(properties) else {
             return;
         };
-        self.retry
-            .reconfigure(settings.retry_min_ms, settings.retry_max_ms);
-        let same_source = settings.same_source(&self.settings);
-        self.settings = settings;
-        if same_source {
-            return;
-        }
-        let opened = self.dial();
-        if self.current.is_some() {
-            self.next = opened;
-        } else {
-            self.current = opened;
-        }
+        let same_options = settings.dials_like(&self.deck.settings);
+        self.plan = Sources::new(settings.wishes(), runtime::now_ms());
+        self.deck.settings = settings;
+        self.adopt(|_| same_options);
+    }
+
+    /// Gives the open sources their places in the plan. What has none goes on playing
+    /// until something of the plan does, or is closed when it does not play.
+    fn adopt(&mut self, fits: impl Fn(&Source) -> bool) {
+        let (urls, slate) = (&self.deck.settings.urls, &self.deck.settings.slate);
+        let plan = &mut self.plan;
+        self.deck.open.retain(|source| {
+            let url = source.url();
+            let slate = slate
+                .as_deref()
+                .is_some_and(|name| url == format!("file:{name}"));
+            let rung = match slate {
+                true => Some(urls.len()),
+                false => urls
+                    .iter()
+                    .position(|known| *known == url)
+                    .filter(|_| fits(source)),
+            };
+            let on_air = source.facts().on_air;
+            if rung.is_some() || on_air {
+                plan.adopt(source.id(), rung, on_air);
+            }
+            rung.is_some() || on_air
+        });
     }
 
     fn hand_over(self) -> Handover {
         Handover {
-            state: self.retry.save(runtime::now_ms()),
-            sources: self.current.into_iter().chain(self.next).collect(),
+            state: self.plan.save(runtime::now_ms()),
+            sources: self.deck.open,
         }
     }
 }

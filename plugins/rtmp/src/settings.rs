@@ -1,8 +1,11 @@
 //! The properties of the `rtmp` type.
 
-use restreamd_plugin::rtmp::ConnectOptions;
+use restreamd_plugin::rtmp::{ConnectOptions, TlsCheck};
+use restreamd_plugin::sources::Wishes;
 use restreamd_plugin::{Description, Direction, Problem, Properties, Property, property};
 
+/// More sources than this are a mistake.
+const MAX_SOURCES: usize = 16;
 /// Shortest and default stall, milliseconds: below 500 a lost packet is a stall.
 const STALL_MS: (u32, u32) = (500, 2_500);
 /// Bounds and defaults of the waits, milliseconds.
@@ -13,13 +16,29 @@ const CONNECT_TIMEOUT_MS: (u32, u32, u32) = (500, 60_000, 10_000);
 /// The properties, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
-    pub(crate) url: String,
-    pub(crate) retry_min_ms: u32,
-    pub(crate) retry_max_ms: u32,
+    /// Where from, best first.
+    pub(crate) urls: Vec<String>,
+    /// A file of the media directory that plays while no source is live.
+    pub(crate) slate: Option<String>,
+    standby: bool,
+    return_after_ms: u32,
+    retry_min_ms: u32,
+    retry_max_ms: u32,
     connect_timeout_ms: u32,
     stall_ms: Option<u32>,
     swf_url: Option<String>,
     page_url: Option<String>,
+    flash_ver: Option<String>,
+    fc_subscribe: bool,
+    tls: Tls,
+}
+
+/// How a server's certificate is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Tls {
+    Verify,
+    Pin(String),
+    Skip,
 }
 
 impl Settings {
@@ -27,7 +46,10 @@ impl Settings {
         let text = |name| properties.get(&[name]).map(str::to_owned);
         let (min, max) = (RETRY_MIN_MS, RETRY_MAX_MS);
         let settings = Self {
-            url: source_url(properties)?,
+            urls: source_urls(properties)?,
+            slate: text("slate").filter(|name| !name.is_empty()),
+            standby: properties.flag("standby", false)?,
+            return_after_ms: properties.number("returnAfterMs", 0..=3_600_000, 10_000)?,
             retry_min_ms: properties.number("retryMinMs", min.0..=min.1, min.2)?,
             retry_max_ms: properties.number("retryMaxMs", max.0..=max.1, max.2)?,
             connect_timeout_ms: properties.number(
@@ -38,6 +60,9 @@ impl Settings {
             stall_ms: stall(properties)?,
             swf_url: text("swfUrl"),
             page_url: text("pageUrl"),
+            flash_ver: text("flashVer"),
+            fc_subscribe: properties.flag("fcSubscribe", false)?,
+            tls: tls(properties)?,
         };
         if settings.retry_min_ms > settings.retry_max_ms {
             return Err(problem("retryMinMs", "must not be greater than retryMaxMs"));
@@ -51,19 +76,39 @@ impl Settings {
             stall_ms: self.stall_ms,
             swf_url: self.swf_url.clone(),
             page_url: self.page_url.clone(),
-            flash_ver: None,
-            fc_subscribe: false,
+            flash_ver: self.flash_ver.clone(),
+            fc_subscribe: self.fc_subscribe,
+            tls: match &self.tls {
+                Tls::Verify => TlsCheck::Verify,
+                Tls::Pin(pin) => TlsCheck::Pin(pin.clone()),
+                Tls::Skip => TlsCheck::Skip,
+            },
         }
     }
 
-    /// Whether a running source serves these settings as well as the others.
-    pub(crate) fn same_source(&self, other: &Self) -> bool {
-        let waits_aside = Self {
+    /// Whether a source opened by the other settings serves these as well.
+    pub(crate) fn dials_like(&self, other: &Self) -> bool {
+        let plan_aside = Self {
+            urls: other.urls.clone(),
+            slate: other.slate.clone(),
+            standby: other.standby,
+            return_after_ms: other.return_after_ms,
             retry_min_ms: other.retry_min_ms,
             retry_max_ms: other.retry_max_ms,
             ..self.clone()
         };
-        waits_aside == *other
+        plan_aside == *other
+    }
+
+    /// What the plan is to do.
+    pub(crate) fn wishes(&self) -> Wishes {
+        Wishes {
+            rungs: self.urls.len(),
+            slate: self.slate.is_some(),
+            return_after_ms: self.return_after_ms.into(),
+            standby: self.standby,
+            retry_ms: (self.retry_min_ms, self.retry_max_ms),
+        }
     }
 }
 
@@ -74,12 +119,51 @@ fn problem(key: &str, message: &str) -> Problem {
     }
 }
 
+/// `rtmpUri` first, then `rtmpUris`.
+fn source_urls(properties: &Properties) -> Result<Vec<String>, Problem> {
+    let one = properties
+        .get(&["rtmpUri"])
+        .map(|url| ("rtmpUri", url.to_owned()));
+    let more = properties.get(&["rtmpUris"]).map(list).unwrap_or_default();
+    let mut urls: Vec<String> = Vec::new();
+    for (key, url) in one
+        .into_iter()
+        .chain(more.into_iter().map(|url| ("rtmpUris", url)))
+    {
+        let url = source_url(key, url.trim())?;
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    match urls.len() {
+        0 => Err(problem("rtmpUri", "is required, or rtmpUris")),
+        1..=MAX_SOURCES => Ok(urls),
+        _ => Err(problem("rtmpUris", "must not hold more than 16 sources")),
+    }
+}
+
+/// A comma list, or the text of a JSON array of strings without escapes.
+fn list(text: &str) -> Vec<String> {
+    let text = text.trim();
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let items = inner.unwrap_or(text).split(',').map(str::trim);
+    let plain = |item: &str| {
+        item.strip_prefix('"')
+            .and_then(|item| item.strip_suffix('"'))
+            .unwrap_or(item)
+            .to_owned()
+    };
+    items.filter(|item| !item.is_empty()).map(plain).collect()
+}
+
 /// The host parses the URL when it dials; here only what a person gets wrong.
-fn source_url(properties: &Properties) -> Result<String, Problem> {
-    let url = properties.get(&["rtmpUri"]).unwrap_or_default().trim();
+fn source_url(key: &str, url: &str) -> Result<String, Problem> {
     let rest = url
-        .strip_prefix("rtmp://")
-        .ok_or_else(|| problem("rtmpUri", "must begin with rtmp://"))?;
+        .split_once("://")
+        .filter(|(scheme, _)| ["rtmp", "rtmps"].contains(&scheme.to_ascii_lowercase().as_str()));
+    let (_, rest) = rest.ok_or_else(|| problem(key, "must begin with rtmp:// or rtmps://"))?;
     let mut parts = rest.split('/');
     let host = parts.next().unwrap_or_default();
     let (app, name) = (
@@ -88,11 +172,30 @@ fn source_url(properties: &Properties) -> Result<String, Problem> {
     );
     if host.is_empty() || app.is_empty() || name.is_empty() {
         return Err(problem(
-            "rtmpUri",
-            "must have the form rtmp://host[:port]/app/name",
+            key,
+            "must have the form rtmp[s]://host[:port]/app/name",
         ));
     }
     Ok(url.to_owned())
+}
+
+/// The pin is read again by the host; here it is named when it is none.
+fn tls(properties: &Properties) -> Result<Tls, Problem> {
+    let verify = properties.flag("tlsVerify", true)?;
+    let Some(pin) = properties.get(&["tlsPin"]).map(str::trim) else {
+        return Ok(if verify { Tls::Verify } else { Tls::Skip });
+    };
+    let digits = pin.chars().filter(|c| *c != ':');
+    if digits.clone().count() != 64 || !digits.clone().all(|c| c.is_ascii_hexdigit()) {
+        return Err(problem(
+            "tlsPin",
+            "must be the sha256 of a certificate: 64 hex digits",
+        ));
+    }
+    if !verify {
+        return Err(problem("tlsVerify", "cannot be false beside a tlsPin"));
+    }
+    Ok(Tls::Pin(digits.collect()))
 }
 
 fn stall(properties: &Properties) -> Result<Option<u32>, Problem> {
@@ -106,11 +209,10 @@ fn stall(properties: &Properties) -> Result<Option<u32>, Problem> {
 }
 
 pub(crate) fn describe() -> Description {
-    let mut uri = property(
+    let uri = property(
         "rtmpUri",
-        "The stream to pull: rtmp://[user:password@]host[:port]/app/name[?query].",
+        "The stream to pull: rtmp[s]://[user:password@]host[:port]/app/name[?query].",
     );
-    uri.required = true;
     let with_default = |name, doc, default: &str| Property {
         default: Some(default.to_owned()),
         ..property(name, doc)
@@ -121,6 +223,24 @@ pub(crate) fn describe() -> Description {
         direction: Direction::Feeds,
         properties: vec![
             uri,
+            property(
+                "rtmpUris",
+                "More sources in order of preference: a comma list or a JSON array.",
+            ),
+            with_default(
+                "returnAfterMs",
+                "A better source takes over again after it has held for so many milliseconds.",
+                "10000",
+            ),
+            with_default(
+                "standby",
+                "true keeps the next source connected, so that a switch costs nothing.",
+                "false",
+            ),
+            property(
+                "slate",
+                "An FLV or MP4 file of the media directory that plays while no source is live.",
+            ),
             with_default(
                 "stallMs",
                 "Media that stops for so many milliseconds is a stall; off for quiet sources.",
@@ -145,6 +265,24 @@ pub(crate) fn describe() -> Description {
             property(
                 "pageUrl",
                 "pageUrl of connect, for servers that ask for it.",
+            ),
+            property(
+                "flashVer",
+                "flashVer of connect: what to call ourselves, for servers that are choosy.",
+            ),
+            with_default(
+                "fcSubscribe",
+                "Send FCSubscribe before play, as some CDNs want it.",
+                "false",
+            ),
+            with_default(
+                "tlsVerify",
+                "Check the certificate of an rtmps:// source; false lets anyone on the way listen in.",
+                "true",
+            ),
+            property(
+                "tlsPin",
+                "The sha256 of the only certificate to accept, in hex, instead of checking it against trusted roots.",
             ),
         ],
     }
@@ -200,19 +338,63 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_verified_unless_it_is_pinned_or_told_otherwise() {
+        let uri = ("rtmpUri", "RTMPS://h/a/n");
+        let pin = "AB:".repeat(31) + "cd";
+        let tls = |list: &[(&str, &str)]| Settings::parse(&given(list)).expect("legal").tls;
+        assert_eq!(tls(&[uri]), Tls::Verify);
+        assert_eq!(tls(&[uri, ("tlsVerify", "false")]), Tls::Skip);
+        assert_eq!(
+            tls(&[uri, ("tlsPin", &pin)]),
+            Tls::Pin("AB".repeat(31) + "cd")
+        );
+        assert_eq!(refused(&[uri, ("tlsPin", "abcd")]), "tlsPin");
+        assert_eq!(refused(&[uri, ("tlsVerify", "no")]), "tlsVerify");
+        assert_eq!(
+            refused(&[uri, ("tlsPin", &pin), ("tlsVerify", "false")]),
+            "tlsVerify"
+        );
+    }
+
+    #[test]
+    fn what_servers_ask_for_is_passed_on() {
+        let settings = Settings::parse(&given(&[
+            ("rtmpUri", "rtmp://h/a/n"),
+            ("flashVer", "WIN 1"),
+            ("fcSubscribe", "true"),
+        ]));
+        let options = settings.expect("legal").options();
+        assert_eq!(
+            (options.flash_ver.as_deref(), options.fc_subscribe),
+            (Some("WIN 1"), true)
+        );
+    }
+
+    #[test]
     fn stall_detection_can_be_off() {
         let settings = Settings::parse(&given(&[("rtmpUri", "rtmp://h/a/n"), ("stallMs", "off")]));
         assert_eq!(settings.expect("legal").options().stall_ms, None);
     }
 
     #[test]
-    fn other_waits_do_not_need_another_source() {
-        let parse = |list| Settings::parse(&given(list)).expect("legal");
-        let one = parse(&[("rtmpUri", "rtmp://h/a/n")]);
-        assert!(one.same_source(&parse(&[
-            ("rtmpUri", "rtmp://h/a/n"),
-            ("retryMaxMs", "900")
-        ])));
-        assert!(!one.same_source(&parse(&[("rtmpUri", "rtmp://h/a/m")])));
+    fn sources_come_as_a_list_or_as_json() {
+        let urls = |list: &[(&str, &str)]| Settings::parse(&given(list)).expect("legal").urls;
+        let both = ["rtmp://h/a/n", "rtmp://i/a/n"];
+        assert_eq!(urls(&[("rtmpUris", "rtmp://h/a/n, rtmp://i/a/n")]), both);
+        assert_eq!(
+            urls(&[("rtmpUris", r#"["rtmp://h/a/n","rtmp://i/a/n"]"#)]),
+            both
+        );
+        let repeated = ("rtmpUris", "rtmp://h/a/n,rtmp://i/a/n");
+        assert_eq!(urls(&[("rtmpUri", "rtmp://h/a/n"), repeated]), both);
+        assert_eq!(
+            refused(&[("rtmpUris", "rtmp://h/a/n,nonsense")]),
+            "rtmpUris"
+        );
+        let many = (0..17)
+            .map(|n| format!("rtmp://h{n}/a/n"))
+            .collect::<Vec<_>>()
+            .join(",");
+        assert_eq!(refused(&[("rtmpUris", &many)]), "rtmpUris");
     }
 }

@@ -10,6 +10,7 @@
 
 pub mod properties;
 pub mod retry;
+pub mod sources;
 
 #[allow(
     unsafe_code,

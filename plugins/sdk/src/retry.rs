@@ -52,6 +52,9 @@ pub struct Retry {
 }
 
 impl Retry {
+    /// Bytes that [`Retry::save`] gives.
+    pub const SAVED: usize = 12;
+
     /// A rule for a restreamer distributed at `now_ms`.
     pub fn new(min_ms: u32, max_ms: u32, now_ms: u64) -> Self {
         Self {

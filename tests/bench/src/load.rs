@@ -22,9 +22,9 @@ use crate::source::{self, Source};
 use crate::usage::monotonic_nanos;
 
 /// Players that attach at a time.
-const ATTACHERS: usize = 16;
-/// From one visit to the next. At 6 Mbit/s 40 KB arrive meanwhile.
-const VISIT: Duration = Duration::from_millis(50);
+const ATTACHERS: usize = 64;
+/// How often to tell how far the attaching is.
+const PROGRESS: Duration = Duration::from_secs(1);
 /// Discarded in one call at most.
 const SCRATCH: usize = 1024 * 1024;
 /// A player that got less of what the source sent is short.
@@ -51,6 +51,9 @@ pub(crate) struct Load {
     /// Milliseconds from begin to end.
     #[arg(long)]
     pub(crate) millis: u64,
+    /// Milliseconds from one visit of the sockets to the next.
+    #[arg(long)]
+    pub(crate) visit_millis: u64,
 }
 
 impl Load {
@@ -74,10 +77,17 @@ pub(crate) fn run(load: &Load) -> anyhow::Result<()> {
     let seen = Arc::new(Mutex::new(Seen::default()));
     witness(&load.url_of(0), seen.clone())?;
 
-    let mut pumps = Pumps::default();
+    let mut pumps = Pumps::new(Duration::from_millis(load.visit_millis.max(1)));
     let sockets = attach(load.clone());
+    let mut told = Instant::now();
     while let Some(more) = pumps.take_in(&sockets) {
         pumps.visit_until(more);
+        let progress =
+            json!({"at": "attaching", "players": pumps.pumps.len(), "failure": pumps.failure});
+        if Instant::now() >= told + PROGRESS {
+            told = Instant::now();
+            println!("{progress}");
+        }
     }
     pumps.visit_until(Instant::now() + Duration::from_millis(load.warm_millis));
 
@@ -122,12 +132,14 @@ pub(crate) fn run(load: &Load) -> anyhow::Result<()> {
     );
     // The sockets stay open until the memory of the server was looked at.
     loop {
-        pumps.visit_until(Instant::now() + VISIT);
+        pumps.visit_until(Instant::now() + pumps.period);
     }
 }
 
 fn percentile(sorted: &[u64], percent: usize) -> Option<u64> {
-    sorted.get((sorted.len().max(1) - 1) * percent / 100).copied()
+    sorted
+        .get((sorted.len().max(1) - 1) * percent / 100)
+        .copied()
 }
 
 fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
@@ -146,7 +158,8 @@ fn witness(url: &str, seen: Arc<Mutex<Seen>>) -> anyhow::Result<()> {
                     let mut seen = lock(&seen);
                     seen.messages += 1;
                     seen.bytes += media.payload.len() as u64;
-                    seen.delays.extend(sent.map(|sent| now.saturating_sub(sent)));
+                    seen.delays
+                        .extend(sent.map(|sent| now.saturating_sub(sent)));
                 }
                 Err(error) => {
                     lock(&seen).lost = Some(format!("{error:#}"));
@@ -183,15 +196,26 @@ fn attach(load: Load) -> mpsc::Receiver<Attached> {
     receiver
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pumps {
     pumps: Vec<Pump>,
+    /// From one visit to the next.
+    period: Duration,
     scratch: Vec<u8>,
     /// Why the first that was not let in was not.
     failure: Option<String>,
 }
 
 impl Pumps {
+    fn new(period: Duration) -> Self {
+        Self {
+            pumps: Vec::new(),
+            period,
+            scratch: vec![0; SCRATCH],
+            failure: None,
+        }
+    }
+
     /// Takes those in that are attached; says until when to wait for more.
     fn take_in(&mut self, sockets: &mpsc::Receiver<Attached>) -> Option<Instant> {
         loop {
@@ -200,7 +224,7 @@ impl Pumps {
                 Ok(Err(error)) => {
                     self.failure.get_or_insert(format!("{error:#}"));
                 }
-                Err(mpsc::TryRecvError::Empty) => return Some(Instant::now() + VISIT),
+                Err(mpsc::TryRecvError::Empty) => return Some(Instant::now() + self.period),
                 Err(mpsc::TryRecvError::Disconnected) => return None,
             }
         }
@@ -211,7 +235,6 @@ impl Pumps {
     }
 
     fn visit_all(&mut self) {
-        self.scratch.resize(SCRATCH, 0);
         let now = Instant::now();
         for pump in &mut self.pumps {
             pump.drain(&mut self.scratch, now);
@@ -224,12 +247,13 @@ impl Pumps {
 
     fn visit_until(&mut self, end: Instant) {
         loop {
+            let next = Instant::now() + self.period;
             self.visit_all();
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = next.min(end).saturating_duration_since(Instant::now());
+            thread::sleep(left);
+            if Instant::now() >= end {
                 return;
             }
-            thread::sleep(left.min(VISIT));
         }
     }
 }

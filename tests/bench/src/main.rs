@@ -93,6 +93,9 @@ struct Common {
     /// How long to let it run before.
     #[arg(long, default_value_t = 5)]
     warm: u64,
+    /// Milliseconds after which a player looks for bytes again; the kernel acknowledges then.
+    #[arg(long, default_value_t = 5)]
+    visit: u64,
     /// How often each server has its turn.
     #[arg(long, default_value_t = 2)]
     rounds: usize,
@@ -107,11 +110,9 @@ struct Common {
 impl Common {
     fn contenders(&self, default_windows: &[u64]) -> Vec<Contender> {
         let windows = self.windows.as_deref().unwrap_or(default_windows);
-        let ours = windows
-            .iter()
-            .map(|window_millis| Contender::Restreamd {
-                window_millis: *window_millis,
-            });
+        let ours = windows.iter().map(|window_millis| Contender::Restreamd {
+            window_millis: *window_millis,
+        });
         let peer = (!self.without_peer).then_some(Contender::Nginx);
         ours.chain(peer).collect()
     }
@@ -123,6 +124,7 @@ impl Common {
             kbps: self.kbps,
             seconds: Duration::from_secs(self.seconds),
             warm: Duration::from_secs(self.warm),
+            visit: Duration::from_millis(self.visit),
             rounds: self.rounds,
         }
     }

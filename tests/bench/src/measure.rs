@@ -32,6 +32,8 @@ pub(crate) struct Scenario {
     pub(crate) seconds: Duration,
     /// How long to let it run before.
     pub(crate) warm: Duration,
+    /// How often players look for bytes.
+    pub(crate) visit: Duration,
     /// Turns of each server.
     pub(crate) rounds: usize,
 }
@@ -41,6 +43,8 @@ pub(crate) struct Scenario {
 pub(crate) struct Turn {
     /// CPU time of the server.
     pub(crate) cpu: Duration,
+    /// CPU time of the server, the origin and the players together.
+    pub(crate) all_cpu: Duration,
     /// For so long.
     pub(crate) wall: Duration,
     /// Received by all players, RTMP included.
@@ -64,7 +68,17 @@ pub(crate) struct Turn {
 impl Turn {
     /// CPU seconds for each 10^9 bits that players received.
     pub(crate) fn cpu_per_gbit(&self) -> f64 {
-        self.cpu.as_secs_f64() / (self.bytes as f64 * 8.0 / 1e9)
+        self.cpu.as_secs_f64() / self.gbit()
+    }
+
+    /// The same of all processes together.
+    pub(crate) fn all_cpu_per_gbit(&self) -> f64 {
+        self.all_cpu.as_secs_f64() / self.gbit()
+    }
+
+    /// 10^9 bits that players received.
+    pub(crate) fn gbit(&self) -> f64 {
+        self.bytes as f64 * 8e-9
     }
 
     /// Cores it kept busy.
@@ -108,10 +122,10 @@ impl Bench {
                 let name = result.contender.to_string();
                 let turn = self.turn(result.contender, scenario).context(name)?;
                 println!(
-                    "round {round}: {:<17} {:.3} CPU-s per Gbit, {:.2} cores, {} short, delay {:.2?} / {:.2?}, idle {:.0} %",
+                    "round {round}: {:<17} {:.3} CPU-s per Gbit ({:.3} with the others), {} short, delay {:.2?} / {:.2?}, idle {:.0} %",
                     result.contender.to_string(),
                     turn.cpu_per_gbit(),
-                    turn.cores(),
+                    turn.all_cpu_per_gbit(),
                     turn.short,
                     turn.p50,
                     turn.p99,
@@ -126,7 +140,7 @@ impl Bench {
     fn turn(&self, contender: Contender, scenario: &Scenario) -> anyhow::Result<Turn> {
         let many = scenario.pulls > 1;
         let tick = if many { ORIGIN_TICK_MILLIS } else { 0 };
-        let (_origin, origin) = start_origin(scenario.kbps, tick)?;
+        let (origin_process, origin) = start_origin(scenario.kbps, tick)?;
         let task = |pulls| Task {
             restreamd: &self.restreamd,
             origin,
@@ -143,7 +157,7 @@ impl Bench {
         let last = format!("{}{}", server.url(), scenario.pulls - 1);
         Player::attach(&last).with_context(|| format!("playing; it says: {}", server.said()))?;
         let before = without_pulls.unwrap_or_else(|| usage::resident(server.pid()));
-        observe(&server, scenario, before)
+        observe(&server, &origin_process, scenario, before)
     }
 }
 
@@ -174,6 +188,7 @@ fn start_load(server: &Server, scenario: &Scenario, program: &Path) -> Running {
         ("--kbps", u128::from(scenario.kbps)),
         ("--warm-millis", scenario.warm.as_millis()),
         ("--millis", scenario.seconds.as_millis()),
+        ("--visit-millis", scenario.visit.as_millis()),
     ];
     for (name, number) in numbers {
         command.args([name, &number.to_string()]);
@@ -181,29 +196,36 @@ fn start_load(server: &Server, scenario: &Scenario, program: &Path) -> Running {
     Running::start(&mut command, "util-linux")
 }
 
-/// CPU of the server and idle time of the machine, at one moment.
+/// CPU times and the idle time of the machine, at one moment.
 struct Reading {
     at: Instant,
     cpu: Duration,
+    others: Duration,
     idle: Duration,
 }
 
 impl Reading {
-    fn take(server: &Server) -> anyhow::Result<Self> {
+    fn take(server: &Server, others: [&Running; 2]) -> anyhow::Result<Self> {
         Ok(Self {
             at: Instant::now(),
             cpu: usage::cpu(server.pid())?,
+            others: usage::cpu(others[0].id())? + usage::cpu(others[1].id())?,
             idle: usage::idle()?,
         })
     }
 }
 
-fn observe(server: &Server, scenario: &Scenario, before: u64) -> anyhow::Result<Turn> {
+fn observe(
+    server: &Server,
+    origin: &Running,
+    scenario: &Scenario,
+    before: u64,
+) -> anyhow::Result<Turn> {
     let mut load = start_load(server, scenario, &std::env::current_exe()?);
     said(&mut load, "begin", ATTACH + scenario.warm);
-    let begin = Reading::take(server)?;
+    let begin = Reading::take(server, [origin, &load])?;
     let told = said(&mut load, "end", scenario.seconds + ATTACH);
-    let end = Reading::take(server)?;
+    let end = Reading::take(server, [origin, &load])?;
     let grown = usage::resident(server.pid()) as f64 - before as f64;
     for key in ["failure", "lost"] {
         if let Some(why) = told[key].as_str() {
@@ -216,6 +238,7 @@ fn observe(server: &Server, scenario: &Scenario, before: u64) -> anyhow::Result<
     let nanos = |key: &str| Duration::from_nanos(told[key].as_u64().unwrap_or_default());
     Ok(Turn {
         cpu: end.cpu - begin.cpu,
+        all_cpu: end.cpu + end.others - begin.cpu - begin.others,
         wall,
         bytes: told["bytes"].as_u64().context("no bytes")?,
         grown,
@@ -241,6 +264,6 @@ fn said(load: &mut Running, at: &str, within: Duration) -> Value {
             "the players ended: {}",
             load.stderr.text()
         );
-        found.ok_or_else(|| "nothing".to_owned())
+        found.ok_or_else(|| lines.last().cloned().unwrap_or_default())
     })
 }

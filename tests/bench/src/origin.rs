@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::BytesMut;
-use restreamd_rtmp::chunk::Wire;
-use restreamd_rtmp::session::{Media, ServerConfig, ServerEvent, ServerSession};
+use restreamd_rtmp::chunk::{self, EGRESS_CHUNK_SIZE};
+use restreamd_rtmp::session::{Media, MediaKind, ServerConfig, ServerEvent, ServerSession};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until};
@@ -112,7 +112,7 @@ impl Connection {
     async fn begin(&mut self, stream_id: u32) -> anyhow::Result<()> {
         let mut out = BytesMut::new();
         for header in self.source.headers() {
-            out.extend_from_slice(&wire(header, stream_id));
+            put(header, stream_id, &mut out);
         }
         self.stream.write_all(&out).await?;
         self.playing = Some(Playing {
@@ -147,7 +147,7 @@ impl Connection {
                 break;
             }
             source::stamp(&mut media, monotonic_nanos());
-            out.extend_from_slice(&wire(&media, playing.stream_id));
+            put(&media, playing.stream_id, &mut out);
             playing.next += 1;
         }
         self.stream.write_all(&out).await?;
@@ -155,6 +155,20 @@ impl Connection {
     }
 }
 
-fn wire(media: &Media, stream_id: u32) -> bytes::Bytes {
-    Wire::media(media.kind.type_id(), media.timestamp, &media.payload).for_stream(stream_id)
+/// Appends the chunks of a message.
+fn put(media: &Media, stream_id: u32, out: &mut BytesMut) {
+    let csid = match media.kind {
+        MediaKind::Video => 4,
+        MediaKind::Audio => 5,
+        MediaKind::Data => 6,
+    };
+    chunk::encode(
+        csid,
+        media.kind.type_id(),
+        stream_id,
+        media.timestamp,
+        &media.payload,
+        EGRESS_CHUNK_SIZE,
+        out,
+    );
 }

@@ -62,9 +62,7 @@ impl Player {
             self.flush()?;
             let read = self.stream.read(&mut self.bytes).context("reading")?;
             ensure!(read > 0, "the server closed the connection");
-            self.session
-                .buffer()
-                .extend_from_slice(&self.bytes[..read]);
+            self.session.buffer().extend_from_slice(&self.bytes[..read]);
             self.session.received(read);
         }
     }

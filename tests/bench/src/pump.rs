@@ -79,7 +79,15 @@ impl Pump {
     fn acknowledge(&mut self) {
         let total = (self.received as u32).to_be_bytes();
         let mut out = BytesMut::new();
-        chunk::encode(CONTROL, type_id::ACKNOWLEDGEMENT, 0, 0, &total, CHUNK, &mut out);
+        chunk::encode(
+            CONTROL,
+            type_id::ACKNOWLEDGEMENT,
+            0,
+            0,
+            &total,
+            CHUNK,
+            &mut out,
+        );
         // The server never answers so much that it does not fit.
         let sent = send(
             &self.socket,

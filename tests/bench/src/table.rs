@@ -16,6 +16,11 @@ enum Kind {
 }
 
 const CPU_PER_GBIT: Row = ("CPU-s per Gbit", |t, _| t.cpu_per_gbit(), Kind::Compared);
+const ALL_CPU_PER_GBIT: Row = (
+    "with origin and players",
+    |t, _| t.all_cpu_per_gbit(),
+    Kind::Compared,
+);
 const CORES: Row = ("cores busy", |t, _| t.cores(), Kind::Compared);
 const RSS_PER_PLAYER: Row = (
     "RSS per player, KiB",
@@ -42,24 +47,21 @@ const P99: Row = (
     |t, _| t.p99.as_secs_f64() * 1e3,
     Kind::Compared,
 );
-const GBIT: Row = ("received, Gbit", |t, _| t.bytes as f64 * 8e-9, Kind::Told);
+const GBIT: Row = ("received, Gbit", |t, _| t.gbit(), Kind::Told);
 const SHORT: Row = ("players short", |t, _| t.short as f64, Kind::Told);
 const MESSAGES: Row = (
     "messages of the source, %",
     |t, _| t.messages * 100.0,
     Kind::Told,
 );
-const PAYLOAD: Row = (
-    "media bytes of it, %",
-    |t, _| t.payload * 100.0,
-    Kind::Told,
-);
+const PAYLOAD: Row = ("media bytes of it, %", |t, _| t.payload * 100.0, Kind::Told);
 const IDLE: Row = ("machine idle, %", |t, _| t.idle * 100.0, Kind::Told);
 
 /// The table of one pull and many players.
 pub(crate) fn fan_out(scenario: &Scenario, results: &[Results]) -> String {
     let rows = [
         CPU_PER_GBIT,
+        ALL_CPU_PER_GBIT,
         CORES,
         RSS_PER_PLAYER,
         P50,

@@ -20,6 +20,8 @@ pub const EGRESS_CHUNK_SIZE: u32 = 60_000;
 const MAX_PAYLOAD: usize = 0x00FF_FFFF;
 /// Basic header of one byte and the message header of type 0.
 const FIRST_HEADER: usize = 12;
+/// Where the message type sits in the first header.
+const TYPE_AT: usize = 7;
 /// Where the message stream id sits in the first header.
 const STREAM_ID_AT: usize = 8;
 /// The message stream nearly every client gets as its first.
@@ -98,15 +100,23 @@ impl Wire {
         &self.bytes
     }
 
-    /// The chunks for any message stream: shared for 1, else a patched copy.
+    /// The chunks for any message stream, as a head and the rest: all shared for 1, else
+    /// the first header is a patched copy.
     #[must_use]
-    pub fn for_stream(&self, stream_id: u32) -> Bytes {
+    pub fn for_stream(&self, stream_id: u32) -> (Bytes, Bytes) {
         if stream_id == SHARED_STREAM_ID {
-            return self.bytes.clone();
+            return (self.bytes.clone(), Bytes::new());
         }
-        let mut copy = BytesMut::from(&self.bytes[..]);
-        copy[STREAM_ID_AT..FIRST_HEADER].copy_from_slice(&stream_id.to_le_bytes());
-        copy.freeze()
+        let mut head = BytesMut::from(&self.bytes[..FIRST_HEADER]);
+        head[STREAM_ID_AT..].copy_from_slice(&stream_id.to_le_bytes());
+        (head.freeze(), self.bytes.slice(FIRST_HEADER..))
+    }
+
+    /// The type of the message.
+    #[must_use]
+    pub fn message_type(&self) -> u8 {
+        // Every wire begins with a whole first header.
+        self.bytes[TYPE_AT]
     }
 
     /// The payload without chunk headers, in order, as slices of the chunks.

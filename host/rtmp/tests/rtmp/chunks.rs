@@ -335,14 +335,16 @@ fn wire_is_what_the_reader_reads_for_any_stream() {
             let wire = Wire::media(type_id::VIDEO, timestamp, &body);
             for stream_id in [1, 2, 0x0102_0304] {
                 let mut bytes = BytesMut::from(&set_chunk_size(EGRESS_CHUNK_SIZE)[..]);
-                bytes.extend_from_slice(&wire.for_stream(stream_id));
+                let (head, rest) = wire.for_stream(stream_id);
+                bytes.extend_from_slice(&head);
+                bytes.extend_from_slice(&rest);
                 let messages = read_all(&mut reader(), &bytes);
                 assert_eq!(messages.len(), 1);
                 assert_eq!(messages[0].timestamp, timestamp);
                 assert_eq!(messages[0].stream_id, stream_id);
                 assert_eq!(messages[0].payload, body);
             }
-            assert_eq!(wire.for_stream(1).as_ptr(), wire.bytes().as_ptr());
+            assert_eq!(wire.for_stream(1).0.as_ptr(), wire.bytes().as_ptr());
             let parts: Vec<Bytes> = wire.payload_parts().collect();
             assert_eq!(parts.concat(), body);
             assert_eq!(wire.payload_len(), size);

@@ -145,7 +145,7 @@ fn play_goes_through_however_the_bytes_are_cut() {
 
         for frame in frames() {
             let wire = Wire::media(frame.kind.type_id(), frame.timestamp, &frame.payload);
-            pair.inject(&wire.for_stream(1));
+            pair.inject(wire.bytes());
         }
         let heard = pair.run(accept);
         let expected: Vec<Heard> = frames()

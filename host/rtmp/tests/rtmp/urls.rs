@@ -95,3 +95,24 @@ fn ipv6_without_brackets_is_refused() {
         Err(UrlError::Port)
     );
 }
+
+#[test]
+fn a_query_between_app_and_name_is_the_apps() {
+    for (url, app, name) in [
+        ("rtmp://h/live?k=1/cam", "live?k=1", "cam"),
+        ("rtmp://h/live?k=a/b/cam", "live?k=a/b", "cam"),
+        ("rtmp://h/live?k=1/cam?sig=x/y", "live?k=1", "cam?sig=x/y"),
+        ("rtmp://h/live/cam?url=a/b", "live", "cam?url=a/b"),
+    ] {
+        let url = RtmpUrl::parse(url).expect("legal");
+        assert_eq!((url.app(), url.name()), (app, name));
+        assert!(!url.masked().contains("k=") && !url.masked().contains("sig"));
+    }
+    for bad in [
+        "rtmp://h/?k=1/cam",
+        "rtmp://h/live?k=1/",
+        "rtmp://h/live?k=1",
+    ] {
+        assert!(RtmpUrl::parse(bad).is_err(), "{bad}");
+    }
+}

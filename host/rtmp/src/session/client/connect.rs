@@ -60,7 +60,10 @@ impl ClientSession {
 
     fn connect_object(&self) -> Value {
         let config = &self.config;
-        let query = &self.app_query;
+        let query = |to: &str| match (to.contains('?'), self.app_query.strip_prefix('?')) {
+            (true, Some(more)) => format!("{to}&{more}"),
+            _ => format!("{to}{}", self.app_query),
+        };
         let flash_ver = config.flash_ver.clone().unwrap_or_else(|| {
             let default = match config.purpose {
                 Purpose::Play => PLAYER,
@@ -70,7 +73,7 @@ impl ClientSession {
         });
         let any = || Value::StrictArray(vec![Value::from("*")]);
         let mut named = vec![
-            ("app", Value::from(format!("{}{query}", config.url.app()))),
+            ("app", Value::from(query(config.url.app()))),
             ("flashVer", Value::from(flash_ver)),
         ];
         if config.purpose == Purpose::Publish {
@@ -80,10 +83,7 @@ impl ClientSession {
             named.extend(value.clone().map(|value| (key, Value::from(value))));
         }
         named.extend([
-            (
-                "tcUrl",
-                Value::from(format!("{}{query}", config.url.tc_url())),
-            ),
+            ("tcUrl", Value::from(query(&config.url.tc_url()))),
             ("fpad", Value::Boolean(false)),
             ("capabilities", Value::Number(CAPABILITIES)),
             ("audioCodecs", Value::Number(AUDIO_CODECS)),

@@ -1,0 +1,104 @@
+//! Media headers, sequence parameter sets, metadata, aggregates and files.
+
+use bytes::Bytes;
+use restreamd_rtmp::aggregate::Tags;
+use restreamd_rtmp::flv::{self, FileError, PacketKind, h264};
+use restreamd_rtmp::{Message, type_id};
+
+/// What comes before a parameter set in a sequence header, up to its length.
+const BEFORE_SPS: &[u8] = &[0x17, 0, 0, 0, 0, 1, 100, 0, 30, 0xFF, 0xE1];
+/// The byte a parameter set begins with.
+const SPS: u8 = 0x67;
+/// The most pixels a side that the specification allows.
+const MAX_SIDE: u32 = 16_888;
+
+/// The input is a payload of each kind, and a file.
+pub fn run(data: &[u8]) {
+    let bytes = Bytes::copy_from_slice(data);
+    headers(data);
+    sequence_header(data);
+    metadata(&bytes);
+    aggregate(&bytes);
+    file(&bytes);
+    file(&[&flv::FILE_HEADER[..], data].concat().into());
+}
+
+fn headers(data: &[u8]) {
+    if let Some(video) = flv::video(data) {
+        let coded = matches!(video.kind, PacketKind::Frame | PacketKind::Multitrack);
+        assert!(coded || !video.keyframe);
+        assert!((-0x80_0000..0x80_0000).contains(&video.composition_ms));
+        assert!(!video.codec.name().is_empty());
+    }
+    if let Some(audio) = flv::audio(data) {
+        assert!(!audio.codec.name().is_empty());
+    }
+    assert!(!data.is_empty() || (flv::video(data).is_none() && flv::audio(data).is_none()));
+}
+
+fn sequence_header(data: &[u8]) {
+    let length = u16::try_from(data.len() + 1).unwrap_or(u16::MAX);
+    let sps = [BEFORE_SPS, &length.to_be_bytes(), &[SPS], data].concat();
+    for payload in [data, &sps] {
+        let Some(info) = h264::from_sequence_header(payload) else {
+            continue;
+        };
+        assert!((1..=MAX_SIDE).contains(&info.width));
+        assert!((1..=MAX_SIDE).contains(&info.height));
+        assert!(info.fps.is_none_or(|fps| fps > 0.0 && fps <= 1_000.0));
+    }
+}
+
+fn metadata(data: &Bytes) {
+    let Some(metadata) = flv::metadata_payload(data) else {
+        return;
+    };
+    assert!(data.ends_with(&metadata));
+    assert!(metadata.starts_with(b"\x02\0\x0AonMetaData"));
+    assert_eq!(flv::metadata_payload(&metadata), Some(metadata));
+}
+
+fn aggregate(data: &Bytes) {
+    let mut taken = 0;
+    for tag in Tags::new(Message {
+        timestamp: u32::MAX,
+        type_id: type_id::AGGREGATE,
+        stream_id: 1,
+        payload: data.clone(),
+    }) {
+        taken += 11 + tag.payload.len();
+        assert!(taken <= data.len(), "a tag costs its header and its bytes");
+        assert_eq!(tag.stream_id, 1);
+        assert_ne!(tag.type_id, type_id::AGGREGATE);
+    }
+}
+
+/// All messages of a file, and how it ended.
+fn read(data: &[u8]) -> (Vec<Message>, Result<(), FileError>) {
+    let mut reader = flv::Reader::new();
+    reader.buffer().extend_from_slice(data);
+    let mut messages = Vec::new();
+    loop {
+        match reader.poll() {
+            Ok(Some(message)) => messages.push(message),
+            Ok(None) => return (messages, reader.finish()),
+            Err(error) => {
+                assert_eq!(reader.poll(), Ok(None), "an error is the end");
+                return (messages, Err(error));
+            }
+        }
+    }
+}
+
+/// What was read from a file is the same when it is written and read again.
+fn file(data: &Bytes) {
+    let (messages, _) = read(data);
+    let mut copy = flv::FILE_HEADER.to_vec();
+    for message in &messages {
+        let length = message.payload.len();
+        copy.extend(flv::tag_header(message.type_id, length, message.timestamp));
+        copy.extend_from_slice(&message.payload);
+        copy.extend(flv::tag_trailer(length));
+    }
+    assert_eq!(read(&copy), (messages, Ok(())));
+}

@@ -1,0 +1,189 @@
+//! `/flv/{streamGuid}` and `/watch/{streamGuid}`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+
+use super::body::{self, Viewer};
+use super::config::Cors;
+use super::metrics::Metrics;
+use super::page;
+use crate::drain::Drain;
+use crate::id::StreamGuid;
+use crate::stream::{Stream, Streams, Subscriber};
+
+/// How long browsers may remember what a preflight said.
+const PREFLIGHT: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether this token, or none, may play a stream.
+pub type Gate = Arc<dyn Fn(Option<&str>, &StreamGuid) -> Result<(), Refused> + Send + Sync>;
+
+/// What responses share. A cheap clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The streams of this node.
+    pub streams: Streams,
+    /// Who may play.
+    pub gate: Gate,
+    /// How long a distributed stream is waited for.
+    pub play_wait: Duration,
+    /// A place for each response.
+    pub seats: Arc<Semaphore>,
+    /// Pages that may play.
+    pub cors: Cors,
+    /// Ends all responses.
+    pub drain: Drain,
+    /// Counts them.
+    pub metrics: Metrics,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+/// Why there is no media. Goes along as an extension of the response, for whoever
+/// writes the body of errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The path names no stream.
+    #[error("the path holds no legal stream name")]
+    BadName,
+    /// A stream token is needed, or was bad.
+    #[error("a token to play this stream is required")]
+    Unauthorized,
+    /// The token is for something else, or nobody may play.
+    #[error("playing this stream is not allowed")]
+    Forbidden,
+    /// There is none on this node.
+    #[error("there is no such stream")]
+    NotFound,
+    /// There is one, but nothing came in time.
+    #[error("the stream has no media")]
+    NoMedia,
+    /// Every place is taken.
+    #[error("the node serves as many subscribers as it may")]
+    AtLimit,
+    /// It is about to stop.
+    #[error("the node drains")]
+    Draining,
+}
+
+impl Refused {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::BadName => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::NoMedia => StatusCode::NOT_FOUND,
+            Self::AtLimit | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), self.to_string()).into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The routes. Serve them with the peer's address as connect info.
+pub fn router(context: Context) -> axum::Router {
+    axum::Router::new()
+        .route("/flv/{*guid}", get(play))
+        .layer(cors(&context.cors))
+        .with_state(context)
+        .merge(page::router())
+}
+
+fn cors(cors: &Cors) -> CorsLayer {
+    let origin = match cors {
+        Cors::Any => AllowOrigin::any(),
+        Cors::Only(origins) => AllowOrigin::list(origins.clone()),
+    };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::HEAD])
+        .allow_headers(Any)
+        .max_age(PREFLIGHT)
+}
+
+#[derive(Deserialize)]
+struct Parameters {
+    token: Option<String>,
+}
+
+async fn play(
+    State(context): State<Context>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Path(path): Path<String>,
+    Query(parameters): Query<Parameters>,
+) -> Result<Response, Refused> {
+    let guid = context.named(&path)?;
+    (context.gate)(parameters.token.as_deref(), &guid)?;
+    let permit = context.seats.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Refused::AtLimit)?;
+    let stream = context.streams.find(&guid).ok_or(Refused::NotFound)?;
+    let mut subscriber = Subscriber::new(stream.clone());
+    context.media(&stream, &mut subscriber).await?;
+    let body = body::stream(Viewer {
+        guid,
+        peer,
+        subscriber,
+        permit,
+        drain: context.drain,
+        metrics: context.metrics,
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "video/x-flv"),
+        (header::CACHE_CONTROL, "no-store, no-transform"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        // nginx in front of us would hold the first seconds back.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(body)).into_response())
+}
+
+impl Context {
+    /// The stream a path means: `.flv` at its end is a name's own only when there is such a stream.
+    fn named(&self, path: &str) -> Result<StreamGuid, Refused> {
+        let whole = path.parse().map_err(|_| Refused::BadName);
+        let Some(short) = path.strip_suffix(".flv") else {
+            return whole;
+        };
+        match whole {
+            Ok(guid) if self.streams.find(&guid).is_some() => Ok(guid),
+            _ => short.parse().map_err(|_| Refused::BadName),
+        }
+    }
+
+    /// Waits until the stream can be played.
+    async fn media(&self, stream: &Stream, subscriber: &mut Subscriber) -> Result<(), Refused> {
+        let until = Instant::now() + self.play_wait;
+        while !stream.has_start() {
+            if stream.is_ended() {
+                return Err(Refused::NoMedia);
+            }
+            tokio::select! {
+                ready = tokio::time::timeout_at(until, subscriber.ready()) => {
+                    ready.map_err(|_| Refused::NoMedia)?;
+                }
+                () = self.drain.started() => return Err(Refused::Draining),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! From a name to a TCP connection that the dial policy allows.
+//!
+//! Invariant: it connects to the very address that was checked, and every dial
+//! resolves and checks again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
+
+use super::failure::{Class, Failure};
+use crate::rtmp::policy::Policy;
+
+/// One address gets so long, so that a black hole leaves time for the next one.
+const PER_ADDRESS: Duration = Duration::from_secs(5);
+/// Addresses tried of one name.
+const MAX_ADDRESSES: usize = 8;
+
+/// Connects to the first address of a host that is allowed and answers.
+pub(super) async fn connect(host: &str, port: u16, policy: &Policy) -> Result<TcpStream, Failure> {
+    let addresses = lookup_host((host, port))
+        .await
+        .map_err(|e| Failure::new(Class::Dns, format!("{host}: {e}")))?;
+    let addresses: Vec<SocketAddr> = addresses.take(MAX_ADDRESSES).collect();
+    let allowed: Vec<SocketAddr> = addresses
+        .iter()
+        .copied()
+        .filter(|addr| policy.allows(host, *addr))
+        .collect();
+    let mut failure = match addresses.first() {
+        None => Failure::new(Class::Dns, format!("{host} has no address")),
+        Some(_) => Failure::new(
+            Class::Blocked,
+            format!("the dial policy allows no address of {host}:{port}"),
+        ),
+    };
+    for addr in allowed {
+        match tokio::time::timeout(PER_ADDRESS, connect_to(addr)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = Failure::io(&format!("connecting to {addr}"), &error),
+            Err(_) => {
+                failure = Failure::new(Class::Timeout, format!("connecting to {addr}: no answer"))
+            }
+        }
+    }
+    Err(failure)
+}
+
+async fn connect_to(addr: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if addr.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
+    socket.set_nodelay(true)?;
+    socket.connect(addr).await
+}

@@ -1,0 +1,93 @@
+//! Ordered sources: the next one plays when one fails, and the better one returns.
+
+use std::time::{Duration, Instant};
+
+use restreamd_tests::api::Api;
+use restreamd_tests::clip::Clip;
+use restreamd_tests::player::Player;
+use restreamd_tests::provision::Provision;
+use restreamd_tests::source::{Behaviour, Source};
+
+use crate::{SOON, node};
+
+/// A pull of two sources, best first.
+fn pull(guid: &str, sources: [&Source; 2]) -> Provision {
+    let [first, second] = sources.map(|source| source.url("live/stream1"));
+    Provision::of_type("rtmp", guid, "live/pull1").with("rtmpUris", format!("{first},{second}"))
+}
+
+fn wait_for_source(api: &Api, guid: &str, source: &Source) {
+    let url = source.url("live/stream1");
+    api.wait_for(guid, "the source is on air", SOON, |s| {
+        s["state"] == "LIVE" && s["source"] == url.as_str()
+    });
+}
+
+#[test]
+fn the_next_source_plays_under_the_same_player_and_the_better_one_returns() {
+    let clip = Clip::small();
+    let (mut first, second) = (Source::open(&clip), Source::open(&clip));
+    let host = node().start();
+    let api = host.client();
+    api.start(&pull("two-sources", [&first, &second]).with("returnAfterMs", 1_500));
+    let player = Player::attach(&host.url("live/pull1"));
+    player.wait_for_more(60, SOON);
+    assert_eq!(second.dials(), 0, "no standby was wanted");
+
+    let failed = Instant::now();
+    first.go_away();
+    wait_for_source(&api, "two-sources", &second);
+    player.wait_for_more(60, SOON);
+    assert!(
+        player.longest_gap(failed - Duration::from_secs(1)) < Duration::from_secs(2),
+        "the player waited {:?}",
+        player.longest_gap(failed - Duration::from_secs(1))
+    );
+
+    let back = Instant::now();
+    first.come_back();
+    wait_for_source(&api, "two-sources", &first);
+    assert!(
+        back.elapsed() >= Duration::from_millis(1_500),
+        "it held first"
+    );
+    player.wait_for_more(60, SOON);
+    player.assert_attached();
+    player.assert_monotonic();
+}
+
+#[test]
+fn a_standby_takes_over_without_a_dial_when_the_first_source_stalls() {
+    let clip = Clip::small();
+    let (first, second) = (Source::open(&clip), Source::open(&clip));
+    let host = node().start();
+    let api = host.client();
+    let provision = pull("warm-sources", [&first, &second])
+        .with("standby", "true")
+        .with("stallMs", 500);
+    api.start(&provision);
+    let player = Player::attach(&host.url("live/pull1"));
+    player.wait_for_more(60, SOON);
+    restreamd_tests::eventually::eventually("the standby is connected", SOON, || {
+        match second.connections() {
+            1 => Ok(()),
+            n => Err(format!("{n} connections")),
+        }
+    });
+    // Long enough for the standby to have a group of pictures.
+    player.wait_for_more(100, SOON);
+
+    let dials = second.dials();
+    let begin = Instant::now();
+    first.set(Behaviour::Silent);
+    player.wait_for_more(120, SOON);
+    wait_for_source(&api, "warm-sources", &second);
+    assert_eq!(second.dials(), dials, "it was connected already");
+    assert!(
+        player.longest_gap(begin) < Duration::from_millis(1_200),
+        "a stall of 500 ms cost {:?}",
+        player.longest_gap(begin)
+    );
+    player.assert_attached();
+    player.assert_monotonic();
+}
