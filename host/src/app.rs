@@ -20,6 +20,7 @@ use crate::auth::{self, Auth};
 use crate::cluster::{Cluster, Identity};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
+use crate::flv::MediaDir;
 use crate::id::{NodeGroup, StreamGuid};
 use crate::plugin::{Plugins, Runtime};
 use crate::provision::{self, NameTaken, Names};
@@ -98,6 +99,7 @@ impl App {
             plugins.clone(),
             streams.clone(),
             policy.clone(),
+            MediaDir::new(config.media_dir.clone(), config.limits.media_file_bytes),
             limits,
             drain.clone(),
         );

@@ -120,6 +120,8 @@ pub struct Limits {
     pub pulls: u64,
     /// Sources one restreamer may have open at a time.
     pub sources: usize,
+    /// The largest file of `media_dir` that a plugin may play, in bytes.
+    pub media_file_bytes: u64,
     /// Log lines a second from one restreamer's plugin.
     pub guest_log_lines: u32,
 }
@@ -130,6 +132,7 @@ impl Default for Limits {
             connections: 10_000,
             pulls: 5_000,
             sources: 4,
+            media_file_bytes: 256 << 20,
             guest_log_lines: 20,
         }
     }
@@ -293,7 +296,7 @@ impl Config {
             return Err(bad("admin_password", why.to_string()));
         }
         self.log.check().map_err(|why| bad("log.filter", why))?;
-        let positive: [(&str, bool); 9] = [
+        let positive: [(&str, bool); 10] = [
             (
                 "flv.subscribers",
                 (1..=1_000_000).contains(&self.flv.subscribers),
@@ -307,6 +310,7 @@ impl Config {
                 (1..=86_400).contains(&self.rtmp.idle_seconds),
             ),
             ("limits.sources", (1..=32).contains(&self.limits.sources)),
+            ("limits.media_file_bytes", self.limits.media_file_bytes > 0),
             (
                 "stream.ring_bytes",
                 (64 << 10..=1 << 30).contains(&self.stream.ring_bytes),
@@ -443,6 +447,7 @@ mod tests {
             ("node_group = \"default\"", "node_group"),
             ("store = \"etcd://a:1\"", "store"),
             ("[stream]\nring_bytes = 1", "stream.ring_bytes"),
+            ("[limits]\nmedia_file_bytes = 0", "limits.media_file_bytes"),
             ("rtmps_listen = \"127.0.0.1:1936\"", "rtmps_listen"),
             ("[rtmp]\ntls_key = \"x\"", "rtmp.tls_cert"),
             ("[flv]\ncors = \"player.example\"", "flv.cors"),

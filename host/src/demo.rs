@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
-use bytes::Bytes;
 use restreamd_rtmp::session::Purpose;
 use restreamd_rtmp::url::RtmpUrl;
 use serde_json::{Value, json};
@@ -21,7 +20,7 @@ use tracing::debug;
 use crate::app::App;
 use crate::auth::Secret;
 use crate::config::{self, Config, StoreKind};
-use crate::flv::Looped;
+use crate::flv::Playing;
 use crate::http::Client;
 use crate::rtmp::Access;
 use crate::rtmp::dial::{Dialed, Options};
@@ -229,9 +228,8 @@ async fn publish_once(rtmp: SocketAddr) -> anyhow::Result<()> {
         vec![rtmp],
     ));
     let mut target = Dialed::open(&url, Purpose::Publish, &Options::default(), &policy).await?;
-    let begin = Instant::now();
-    for media in Looped::new(Bytes::from_static(CLIP))? {
-        tokio::time::sleep_until(begin + Duration::from_millis(media.timestamp.into())).await;
+    let mut clip = Playing::from_memory(CLIP, true);
+    while let Some(media) = clip.next().await? {
         target.send(&media).await?;
     }
     bail!("the loop ended")

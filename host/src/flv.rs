@@ -1,8 +1,11 @@
-//! FLV: files as media, and streams as HTTP responses with a page that plays them.
+//! FLV and media files: files played as a source would send them, and streams as HTTP
+//! responses with a page that plays them.
 //!
-//! HTTP-FLV is one more way to read a stream: a subscriber like those of RTMP, with
-//! the same rules for slow ones. Invariant: payloads are slices of the frames that
-//! all subscribers share.
+//! Finds a file in the media directory, takes it apart and paces it; it does not know
+//! restreamers. HTTP-FLV is one more way to read a stream: a subscriber like those of
+//! RTMP, with the same rules for slow ones. Invariants: whatever a file holds, the
+//! answer is media or an [`Error`], and memory is bounded by one batch; payloads of
+//! HTTP-FLV are slices of the frames that all subscribers share.
 
 pub mod body;
 mod config;
@@ -15,65 +18,57 @@ pub use config::{Config, Cors};
 pub use metrics::Metrics;
 pub use route::{Context, Gate, Refused, router};
 
-use bytes::Bytes;
-use restreamd_rtmp::session::Media;
+mod demux;
+mod directory;
+mod mp4;
+mod pace;
+mod playing;
+mod rounds;
 
-/// The messages of a clip, over and over, with timestamps that go on.
-#[derive(Debug)]
-pub struct Looped {
-    messages: Vec<Media>,
-    next: usize,
-    offset: u32,
-    /// From one round to the next.
-    period: u32,
-}
+pub use directory::MediaDir;
+pub use playing::Playing;
 
-impl Looped {
-    /// Reads a whole file.
-    pub fn new(file: Bytes) -> anyhow::Result<Self> {
-        let messages = read(file)?;
-        let end = messages
-            .iter()
-            .map(|media| media.timestamp)
-            .max()
-            .unwrap_or(0);
-        anyhow::ensure!(end > 0, "the clip has no media");
-        let before = messages
-            .iter()
-            .map(|media| media.timestamp)
-            .filter(|at| *at < end)
-            .max()
-            .unwrap_or(0);
-        Ok(Self {
-            messages,
-            next: 0,
-            offset: 0,
-            period: end + (end - before),
-        })
-    }
-}
+use std::io;
 
-impl Iterator for Looped {
-    type Item = Media;
+use restreamd_rtmp::flv::FileError;
 
-    fn next(&mut self) -> Option<Media> {
-        if self.next == self.messages.len() {
-            self.next = 0;
-            self.offset = self.offset.wrapping_add(self.period);
-        }
-        let media = self.messages.get(self.next)?;
-        self.next += 1;
-        Some(Media {
-            timestamp: media.timestamp.wrapping_add(self.offset),
-            ..media.clone()
-        })
-    }
-}
-
-fn read(file: Bytes) -> anyhow::Result<Vec<Media>> {
-    let mut messages = Vec::new();
-    for message in restreamd_rtmp::flv::Reader::new(&file) {
-        messages.extend(Media::from_message(&message?));
-    }
-    Ok(messages)
+/// Why a file does not play (on). The text names neither the file nor the directory.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operator has set none.
+    #[error("this node has no media_dir")]
+    NoDirectory,
+    /// It leads out of the media directory.
+    #[error("leads out of the media directory")]
+    Outside,
+    /// No file has such a name.
+    #[error("is no legal file name")]
+    BadName,
+    /// There is no such file.
+    #[error("is not in the media directory")]
+    NotFound,
+    /// A folder, a pipe, a device.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// The limit in force.
+    #[error("is larger than limits.media_file_bytes, {0} bytes")]
+    TooLarge(u64),
+    /// Neither FLV nor MP4.
+    #[error("is neither FLV nor MP4")]
+    Unknown,
+    /// It has no frame of audio or video.
+    #[error("has no frame of audio or video")]
+    NoMedia,
+    /// An FLV file that is damaged.
+    #[error("cannot be played: {0}")]
+    Flv(#[from] FileError),
+    /// An MP4 file that is damaged.
+    #[error("cannot be played: {0}")]
+    Damaged(String),
+    /// It holds what is not played.
+    #[error("cannot be played: {0}")]
+    Unsupported(String),
+    /// The system says no.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
 }

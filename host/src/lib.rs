@@ -8,7 +8,7 @@
 //! main -> app -> everything (wiring only)
 //! api -> auth, provision, restreamer, stream, plugin, cluster
 //! provision -> store, plugin
-//! restreamer -> plugin, stream, rtmp (dial, policy)
+//! restreamer -> plugin, stream, rtmp (dial, policy), flv
 //! plugin -> restreamer::host
 //! cluster -> store, provision, restreamer, stream
 //! rtmp, flv -> auth, stream

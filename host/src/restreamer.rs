@@ -8,6 +8,7 @@ pub mod board;
 pub mod host;
 pub mod hosts;
 pub mod inbox;
+pub mod origin;
 pub mod probe;
 pub mod scrub;
 pub mod session;
@@ -27,6 +28,7 @@ pub use board::{Incident, Phase};
 pub use probe::{Report, TooManyProbes};
 
 use crate::drain::Drain;
+use crate::flv::MediaDir;
 use crate::id::{ProvisionGuid, RestreamType, StreamGuid};
 use crate::plugin::Plugins;
 use crate::rtmp::policy::Policy;
@@ -90,6 +92,7 @@ struct Inner {
     plugins: Plugins,
     streams: Streams,
     hosts: Arc<Hosts>,
+    media: MediaDir,
     limits: Limits,
     drain: Drain,
     probes: Arc<Semaphore>,
@@ -117,6 +120,7 @@ impl Restreamers {
         plugins: Plugins,
         streams: Streams,
         policy: Arc<Policy>,
+        media: MediaDir,
         limits: Limits,
         drain: Drain,
     ) -> Self {
@@ -124,6 +128,7 @@ impl Restreamers {
             plugins,
             streams,
             hosts: Arc::new(Hosts::new(policy)),
+            media,
             limits,
             drain,
             probes: Arc::new(Semaphore::new(probe::PROBES)),
@@ -294,6 +299,7 @@ impl Restreamers {
         Arc::new(Shared::new(
             stream,
             hosts,
+            self.0.media.clone(),
             properties,
             self.secret_keys(&assigned.kind),
             self.0.limits.sources,
@@ -387,7 +393,14 @@ mod tests {
             sources: 1,
             log_lines: 1,
         };
-        let restreamers = Restreamers::new(plugins, streams.clone(), policy, limits, Drain::new());
+        let restreamers = Restreamers::new(
+            plugins,
+            streams.clone(),
+            policy,
+            MediaDir::new(None, 0),
+            limits,
+            Drain::new(),
+        );
         let assigned = Assigned {
             provision: "p-1".parse().expect("legal"),
             stream: "live/a".parse().expect("legal"),

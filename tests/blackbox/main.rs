@@ -12,6 +12,7 @@ mod durability;
 mod errors;
 mod example;
 mod failover;
+mod files;
 mod flv;
 mod guests;
 mod hostile_peers;

@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
     ("provision", &["store", "plugin"]),
     (
         "restreamer",
-        &["plugin", "stream", "rtmp::dial", "rtmp::policy"],
+        &["plugin", "stream", "rtmp::dial", "rtmp::policy", "flv"],
     ),
     ("plugin", &["restreamer::host"]),
     ("cluster", &["store", "provision", "restreamer", "stream"]),

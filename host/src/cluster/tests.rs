@@ -27,7 +27,14 @@ impl Bench {
             log_lines: 1,
         };
         let drain = Drain::new();
-        let restreamers = Restreamers::new(plugins, streams.clone(), policy, limits, drain.clone());
+        let restreamers = Restreamers::new(
+            plugins,
+            streams.clone(),
+            policy,
+            crate::flv::MediaDir::new(None, 0),
+            limits,
+            drain.clone(),
+        );
         let store = Arc::new(Memory::new());
         let me = Identity {
             id: "node1".parse().expect("legal"),

@@ -99,8 +99,9 @@ mod tests {
 
     /// Type, timestamp and payload of each tag.
     fn tags(file: &Bytes) -> Vec<(u8, u32, Bytes)> {
-        let messages = Reader::new(file).map(|message| message.expect("a legal file"));
-        messages
+        let mut reader = Reader::new();
+        reader.buffer().extend_from_slice(file);
+        std::iter::from_fn(|| reader.poll().expect("a legal file"))
             .map(|m| (m.type_id, m.timestamp, m.payload))
             .collect()
     }

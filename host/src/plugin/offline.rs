@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::restreamer::host::{
-    Claim, Class, ConnectOptions, Facts, Failure, Host, Level, SourceId, SourceState, WaitFuture,
+    Claim, Class, ConnectOptions, Facts, Failure, FileOptions, Host, Level, SourceId, SourceState,
+    WaitFuture,
 };
 
 /// See the module.
@@ -16,6 +17,10 @@ fn refuse<T>() -> Result<T, Failure> {
 
 impl Host for Offline {
     fn connect(&mut self, _: &str, _: ConnectOptions) -> Result<SourceId, Failure> {
+        refuse()
+    }
+
+    fn open_file(&mut self, _: &str, _: FileOptions) -> Result<SourceId, Failure> {
         refuse()
     }
 

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::restreamer::host::{
-    Claim, Class, ConnectOptions, Facts, Failure, Handover, Host, Job, Level, Outcome, Properties,
-    SourceId, SourceState, Stall, WaitFuture, Wake,
+    Claim, Class, ConnectOptions, Facts, Failure, FileOptions, Handover, Host, Job, Level, Outcome,
+    Properties, SourceId, SourceState, Stall, WaitFuture, Wake,
 };
 
 /// What happens to an attempt.
@@ -100,6 +100,17 @@ impl Host for Script {
             flows,
             matches!((self.plan)(now, attempt), Attempt::Stalls(_)),
         ));
+        Ok(id)
+    }
+
+    fn open_file(&mut self, name: &str, _: FileOptions) -> Result<SourceId, Failure> {
+        let id = self.log.lock().dials.len() as SourceId + 1;
+        self.log
+            .lock()
+            .dials
+            .push((self.now, format!("file:{name}")));
+        self.schedule(self.now, Wake::Facts(id));
+        self.open.push((id, self.now, false));
         Ok(id)
     }
 

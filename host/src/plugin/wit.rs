@@ -28,11 +28,13 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 
 pub use generated::exports::restreamd::plugin::restreamer as export;
-pub use generated::restreamd::plugin::{media, rtmp, runtime, types};
+pub use generated::restreamd::plugin::{file, media, rtmp, runtime, types};
 pub use generated::{Policy, PolicyPre};
 
 use super::instance::{Ctx, SourceHandle};
-use crate::restreamer::host::{self, Class, ConnectOptions, DialOptions, Failure, Stall, Trust};
+use crate::restreamer::host::{
+    self, Class, ConnectOptions, DialOptions, Failure, FileOptions, SourceId, Stall, Trust,
+};
 
 /// Used when a guest asks for no timeout of its own.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,7 +106,33 @@ impl rtmp::Host for Ctx {
                 trust,
             },
         };
-        match self.host.connect(&url, options) {
+        let opened = self.host.connect(&url, options);
+        self.source(opened)
+    }
+}
+
+impl file::Host for Ctx {
+    fn open(
+        &mut self,
+        name: String,
+        options: file::OpenOptions,
+    ) -> Call<Result<Resource<SourceHandle>, types::IoError>> {
+        self.called();
+        let options = FileOptions {
+            looped: options.loop_,
+        };
+        let opened = self.host.open_file(&name, options);
+        self.source(opened)
+    }
+}
+
+impl Ctx {
+    /// The guest's handle of a source that was opened.
+    fn source(
+        &mut self,
+        opened: Result<SourceId, Failure>,
+    ) -> Call<Result<Resource<SourceHandle>, types::IoError>> {
+        match opened {
             Ok(id) => Ok(Ok(self.table.push(SourceHandle(id))?)),
             Err(failure) => Ok(Err(io_error(failure))),
         }

@@ -83,6 +83,13 @@ pub struct ConnectOptions {
     pub dial: DialOptions,
 }
 
+/// How to play a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileOptions {
+    /// Begin again when it ends.
+    pub looped: bool,
+}
+
 /// What a policy claims about a time without media.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
@@ -109,6 +116,8 @@ pub type WaitFuture<'a> = Pin<Box<dyn Future<Output = Wake> + Send + 'a>>;
 pub trait Host: Send + 'static {
     /// Begins to pull.
     fn connect(&mut self, url: &str, options: ConnectOptions) -> Result<SourceId, Failure>;
+    /// Begins to play a file of the media directory.
+    fn open_file(&mut self, name: &str, options: FileOptions) -> Result<SourceId, Failure>;
     /// The URL a source was opened with.
     fn url(&mut self, id: SourceId) -> String;
     /// What is known of a source.

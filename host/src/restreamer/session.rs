@@ -11,14 +11,16 @@ use tracing::{debug, error, info, warn};
 
 use super::board::{Board, Phase};
 use super::host::{
-    Claim, Class, ConnectOptions, Facts, Failure, Host, Level, Properties, SourceId, SourceState,
-    WaitFuture, Wake,
+    Claim, Class, ConnectOptions, Facts, Failure, FileOptions, Host, Level, Properties, SourceId,
+    SourceState, WaitFuture, Wake,
 };
 use super::hosts::Hosts;
 use super::inbox::Inbox;
+use super::origin::{Origin, unplayable};
 use super::probe::Sight;
 use super::scrub::Scrub;
 use super::source::Source;
+use crate::flv::{self, MediaDir};
 use crate::stream::Stream;
 
 /// A message longer than this is cut.
@@ -35,6 +37,8 @@ pub struct Shared {
     pub stream: Arc<Stream>,
     /// The remote hosts, shared with the other restreamers.
     pub hosts: Arc<Hosts>,
+    /// The files it may play.
+    pub media: MediaDir,
     /// What it waits on.
     pub inbox: Arc<Inbox>,
     /// What the status says.
@@ -60,6 +64,7 @@ impl Shared {
     pub fn new(
         stream: Arc<Stream>,
         hosts: Arc<Hosts>,
+        media: MediaDir,
         properties: Properties,
         secret_keys: Vec<String>,
         max_sources: usize,
@@ -72,6 +77,7 @@ impl Shared {
             properties: Mutex::new(properties),
             stream,
             hosts,
+            media,
             inbox: Arc::default(),
             board: Mutex::new(Board::default()),
             sources: Mutex::default(),
@@ -115,7 +121,7 @@ impl Shared {
     pub fn source(&self) -> Option<String> {
         let sources = self.sources.lock();
         let on_air = sources.open.iter().find(|source| source.standing().1);
-        let url = on_air.map(|source| source.url().masked());
+        let url = on_air.map(|source| source.origin().to_string());
         drop(sources);
         url.or_else(|| self.board.lock().source.clone())
     }
@@ -162,6 +168,27 @@ impl Shared {
             })
             .collect();
         self.board.lock().phase(states.into_iter())
+    }
+
+    /// Opens a source, if there may be one more.
+    fn open(&self, origin: Origin) -> Result<SourceId, Failure> {
+        let mut sources = self.sources.lock();
+        if sources.closed {
+            return Err(Failure::new(Class::Cancelled, "the restreamer stops"));
+        }
+        if sources.open.len() >= self.max_sources {
+            return Err(Failure::new(
+                Class::Other,
+                format!("at most {} sources at a time", self.max_sources),
+            ));
+        }
+        sources.next += 1;
+        let id = sources.next;
+        self.board.lock().dialing(origin.to_string());
+        sources.open.push(Source::open(id, origin, self));
+        drop(sources);
+        self.phase();
+        Ok(id)
     }
 
     /// What the source that is attached, or else the first, shows.
@@ -235,36 +262,29 @@ impl Host for Session {
         let url = url.inspect_err(|failure| self.shared.board.lock().incident(failure))?;
         options.timeout = options.timeout.min(MAX_TIMEOUT);
         options.stall = options.stall.map(|stall| stall.max(MIN_STALL));
-        let mut sources = self.shared.sources.lock();
-        if sources.closed {
-            return Err(Failure::new(Class::Cancelled, "the restreamer stops"));
-        }
-        if sources.open.len() >= self.shared.max_sources {
-            return Err(Failure::new(
-                Class::Other,
-                format!("at most {} sources at a time", self.shared.max_sources),
-            ));
-        }
-        sources.next += 1;
-        let id = sources.next;
-        self.shared.board.lock().dialing(url.masked());
-        let (stream, hosts, inbox) = (&self.shared.stream, &self.shared.hosts, &self.shared.inbox);
-        sources.open.push(Source::open(
-            id,
+        self.shared.open(Origin::Rtmp {
             url,
-            options,
-            stream.clone(),
-            hosts.clone(),
-            inbox.clone(),
-        ));
-        drop(sources);
-        self.shared.phase();
-        Ok(id)
+            options: Box::new(options),
+        })
+    }
+
+    fn open_file(&mut self, name: &str, options: FileOptions) -> Result<SourceId, Failure> {
+        let origin = Origin::File {
+            name: name.to_owned(),
+            looped: options.looped,
+        };
+        let legal = self.shared.media.check(name);
+        let legal = legal.map_err(|error| match error {
+            flv::Error::BadName => Failure::new(Class::Other, error),
+            error => unplayable(&origin, &error),
+        });
+        legal.inspect_err(|failure| self.shared.board.lock().incident(failure))?;
+        self.shared.open(origin)
     }
 
     fn url(&mut self, id: SourceId) -> String {
         self.shared
-            .with(id, |source| source.url().full())
+            .with(id, |source| source.origin().full())
             .unwrap_or_default()
     }
 
@@ -401,6 +421,97 @@ impl LogBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CLIP: &[u8] = include_bytes!("../../demo/clip.flv");
+
+    /// A session with a media directory that holds the demo's clip and `broken.flv`.
+    fn session() -> (tempfile::TempDir, Session) {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::write(dir.path().join("clip.flv"), CLIP).expect("writable");
+        std::fs::write(dir.path().join("broken.flv"), &CLIP[..5_000]).expect("writable");
+        let streams = crate::stream::Streams::new(crate::stream::Config::default());
+        let stream = streams.open(&"live/a".parse().expect("legal"));
+        let media = MediaDir::new(Some(dir.path().to_owned()), 10 << 20);
+        let hosts = Arc::new(Hosts::new(Arc::default()));
+        let shared = Shared::new(
+            stream.expect("free"),
+            hosts,
+            media,
+            Vec::new(),
+            Vec::new(),
+            4,
+        );
+        (dir, Session::new(Arc::new(shared), 20))
+    }
+
+    const ONCE: FileOptions = FileOptions { looped: false };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_played_at_its_own_speed_and_ends() {
+        let (_dir, mut session) = session();
+        let begin = Instant::now();
+        let id = session.open_file("clip.flv", ONCE).expect("opened");
+        assert_eq!(session.url(id), "file:clip.flv");
+        session.attach(id).expect("attached");
+        let mut went_on_air = false;
+        let failure = loop {
+            match session.wait(None).await {
+                Wake::SourceEnded(of, failure) if of == id => break failure,
+                Wake::Facts(of) if of == id => went_on_air |= session.facts(id).on_air,
+                wake => panic!("{wake:?}"),
+            }
+        };
+        assert_eq!(failure.class, Class::Ended);
+        assert!(went_on_air);
+        let took = begin.elapsed().as_millis();
+        assert!((9_900..10_200).contains(&took), "{took} ms");
+        let board = session.shared.board.lock();
+        assert_eq!(board.source.as_deref(), Some("file:clip.flv"));
+    }
+
+    #[tokio::test]
+    async fn files_that_are_absent_or_damaged_end_with_a_reason_that_names_them() {
+        let (_dir, mut session) = session();
+        for (name, class) in [
+            ("none.flv", Class::NotFound),
+            ("broken.flv", Class::Other),
+            ("none/../clip.flv", Class::Blocked),
+            ("../clip.flv", Class::Blocked),
+            ("/etc/passwd", Class::Blocked),
+            ("a\nb", Class::Other),
+        ] {
+            let failure = match session.open_file(name, ONCE) {
+                Err(failure) => failure,
+                Ok(id) => loop {
+                    if let Wake::SourceEnded(of, failure) = session.wait(None).await {
+                        assert_eq!(of, id);
+                        session.close(id);
+                        break failure;
+                    }
+                },
+            };
+            assert_eq!(failure.class, class, "{name:?}: {failure}");
+            assert!(!failure.text.contains("/tmp"), "{failure}");
+            let shown = session.shared.board.lock().error.clone();
+            let expected = format!("{}: {failure}", class.as_str());
+            assert_eq!(shown, Some(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn files_count_as_sources() {
+        let (_dir, mut session) = session();
+        let looped = FileOptions { looped: true };
+        let open: Vec<_> = (0..4)
+            .map(|_| session.open_file("clip.flv", looped).expect("opened"))
+            .collect();
+        assert_eq!(
+            session.open_file("clip.flv", looped).map_err(|f| f.class),
+            Err(Class::Other)
+        );
+        session.close(open[0]);
+        assert!(session.open_file("clip.flv", looped).is_ok());
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_talkative_guest_gets_so_many_lines_a_second() {

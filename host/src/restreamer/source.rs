@@ -17,8 +17,11 @@ use tracing::{Instrument, debug, info, info_span};
 use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState};
 use super::hosts::Hosts;
 use super::inbox::Inbox;
+use super::origin::{FILE_TIMEOUT, Origin, unplayable};
 use super::scrub::Scrub;
+use super::session::Shared;
 use super::successor::{Ready, Successor};
+use crate::flv::{MediaDir, Playing};
 use crate::rtmp::dial::{Dialed, Heard};
 use crate::stream::progress::Progress;
 use crate::stream::timeline::Lane;
@@ -34,7 +37,7 @@ const FACTS_EVERY: Duration = Duration::from_secs(1);
 pub struct Source {
     id: SourceId,
     born: Instant,
-    url: RtmpUrl,
+    origin: Origin,
     feed: FeedId,
     stall: Option<Duration>,
     progress: Arc<Mutex<Progress>>,
@@ -53,38 +56,34 @@ struct State {
 }
 
 impl Source {
-    /// Opens a source of a stream; it dials at once.
-    pub fn open(
-        id: SourceId,
-        url: RtmpUrl,
-        options: ConnectOptions,
-        stream: Arc<Stream>,
-        hosts: Arc<Hosts>,
-        inbox: Arc<Inbox>,
-    ) -> Self {
-        let feed = stream.feed(options.stall);
+    /// Opens a source of a restreamer's stream; it dials or reads at once.
+    pub fn open(id: SourceId, origin: Origin, shared: &Shared) -> Self {
+        let stream = shared.stream.clone();
+        let stall = origin.stall();
+        let feed = stream.feed(stall);
         let state = Arc::new(Mutex::new(State {
             state: SourceState::Dialing,
             granted: None,
             flowing: None,
         }));
-        let span = info_span!("source", id, url = %url);
-        let (feed_id, progress, stall) = (feed.id(), feed.progress().clone(), options.stall);
+        let span = info_span!("source", id, url = %origin);
+        let (feed_id, progress) = (feed.id(), feed.progress().clone());
         let reader = Reader {
             id,
             feed,
             state: state.clone(),
-            hosts,
-            inbox,
+            hosts: shared.hosts.clone(),
+            media: shared.media.clone(),
+            inbox: shared.inbox.clone(),
             stall,
             on_air: false,
             stream: stream.clone(),
         };
-        let task = tokio::spawn(reader.run(url.clone(), options).instrument(span)).abort_handle();
+        let task = tokio::spawn(reader.run(origin.clone()).instrument(span)).abort_handle();
         Self {
             id,
             born: Instant::now(),
-            url,
+            origin,
             feed: feed_id,
             stall,
             progress,
@@ -99,9 +98,9 @@ impl Source {
         self.id
     }
 
-    /// Where from, with secrets: for the guest that gave it.
-    pub fn url(&self) -> &RtmpUrl {
-        &self.url
+    /// Where from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Whether it is attached, and whether the stream plays it.
@@ -171,6 +170,7 @@ struct Reader {
     feed: Feed,
     state: Arc<Mutex<State>>,
     hosts: Arc<Hosts>,
+    media: MediaDir,
     inbox: Arc<Inbox>,
     stall: Option<Duration>,
     on_air: bool,
@@ -178,12 +178,20 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self, url: RtmpUrl, options: ConnectOptions) {
-        self.hosts.admit(url.host(), url.port()).await;
-        let Failure { class, text } = self.pull(&url, &options).await;
-        // Peers repeat what they were asked for.
-        let failure = Failure::new(class, Scrub::of_url(&url).apply(&text));
-        self.hosts.failed(url.host(), url.port(), &self.inbox);
+    async fn run(mut self, origin: Origin) {
+        let failure = match &origin {
+            Origin::Rtmp { url, options } => {
+                self.hosts.admit(url.host(), url.port()).await;
+                let Failure { class, text } = self.pull(url, options).await;
+                self.hosts.failed(url.host(), url.port(), &self.inbox);
+                // Peers repeat what they were asked for.
+                Failure::new(class, Scrub::of_url(url).apply(&text))
+            }
+            Origin::File { name, looped } => {
+                let playing = Playing::open(self.media.clone(), name.clone(), *looped);
+                self.play(&origin, playing).await
+            }
+        };
         info!(class = failure.class.as_str(), reason = %failure, bytes = self.feed.progress().lock().bytes(), "source ended");
         self.state.lock().state = SourceState::Ended;
         let (inbox, id) = (self.inbox.clone(), self.id);
@@ -253,6 +261,35 @@ impl Reader {
                 () = tokio::time::sleep_until(check) => {
                     if !flowing {
                         return Failure::new(Class::Timeout, "the peer granted the stream but sent no media");
+                    }
+                    self.judge();
+                    news = Instant::now() + FACTS_EVERY;
+                }
+            }
+        }
+    }
+
+    /// Plays a file until there is a reason to stop.
+    async fn play(&mut self, origin: &Origin, mut playing: Playing) -> Failure {
+        let first_media = Instant::now() + FILE_TIMEOUT;
+        let mut news = Instant::now() + FACTS_EVERY;
+        loop {
+            let flowing = self.state.lock().flowing.is_some();
+            let check = if flowing { news } else { first_media };
+            tokio::select! {
+                biased;
+                media = playing.next() => match media {
+                    Ok(Some(media)) => {
+                        if let Some(unit) = Unit::classify(media) {
+                            self.take(&unit);
+                        }
+                    }
+                    Ok(None) => return Failure::new(Class::Ended, format!("{origin} is played to its end")),
+                    Err(error) => return unplayable(origin, &error),
+                },
+                () = tokio::time::sleep_until(check) => {
+                    if !flowing {
+                        return Failure::new(Class::Timeout, "the file gave no media in time");
                     }
                     self.judge();
                     news = Instant::now() + FACTS_EVERY;

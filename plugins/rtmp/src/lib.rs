@@ -8,6 +8,7 @@
 
 mod settings;
 
+use restreamd_plugin::file::{self, OpenOptions};
 use restreamd_plugin::media::Source;
 use restreamd_plugin::runtime::{self, Phase, Wake};
 use restreamd_plugin::sources::{Deck, Look, Sources};
@@ -56,7 +57,11 @@ struct OnHost {
 
 impl Deck for OnHost {
     fn open(&mut self, rung: usize) -> Result<u32, IoError> {
-        let source = rtmp::connect(&self.settings.urls[rung], &self.settings.options())?;
+        let source = match (self.settings.urls.get(rung), &self.settings.slate) {
+            (Some(url), _) => rtmp::connect(url, &self.settings.options())?,
+            (None, Some(name)) => file::open(name, OpenOptions { loop_: true })?,
+            (None, None) => return Err(IoError::Other("no such source".to_owned())),
+        };
         let id = source.id();
         self.open.push(source);
         Ok(id)
@@ -163,14 +168,20 @@ impl Pull {
     /// Gives the open sources their places in the plan. What has none goes on playing
     /// until something of the plan does, or is closed when it does not play.
     fn adopt(&mut self, fits: impl Fn(&Source) -> bool) {
-        let urls = &self.deck.settings.urls;
+        let (urls, slate) = (&self.deck.settings.urls, &self.deck.settings.slate);
         let plan = &mut self.plan;
         self.deck.open.retain(|source| {
             let url = source.url();
-            let rung = urls
-                .iter()
-                .position(|known| *known == url)
-                .filter(|_| fits(source));
+            let slate = slate
+                .as_deref()
+                .is_some_and(|name| url == format!("file:{name}"));
+            let rung = match slate {
+                true => Some(urls.len()),
+                false => urls
+                    .iter()
+                    .position(|known| *known == url)
+                    .filter(|_| fits(source)),
+            };
             let on_air = source.facts().on_air;
             if rung.is_some() || on_air {
                 plan.adopt(source.id(), rung, on_air);

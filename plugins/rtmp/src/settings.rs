@@ -18,6 +18,8 @@ const CONNECT_TIMEOUT_MS: (u32, u32, u32) = (500, 60_000, 10_000);
 pub(crate) struct Settings {
     /// Where from, best first.
     pub(crate) urls: Vec<String>,
+    /// A file of the media directory that plays while no source is live.
+    pub(crate) slate: Option<String>,
     standby: bool,
     return_after_ms: u32,
     retry_min_ms: u32,
@@ -45,6 +47,7 @@ impl Settings {
         let (min, max) = (RETRY_MIN_MS, RETRY_MAX_MS);
         let settings = Self {
             urls: source_urls(properties)?,
+            slate: text("slate").filter(|name| !name.is_empty()),
             standby: properties.flag("standby", false)?,
             return_after_ms: properties.number("returnAfterMs", 0..=3_600_000, 10_000)?,
             retry_min_ms: properties.number("retryMinMs", min.0..=min.1, min.2)?,
@@ -87,6 +90,7 @@ impl Settings {
     pub(crate) fn dials_like(&self, other: &Self) -> bool {
         let plan_aside = Self {
             urls: other.urls.clone(),
+            slate: other.slate.clone(),
             standby: other.standby,
             return_after_ms: other.return_after_ms,
             retry_min_ms: other.retry_min_ms,
@@ -100,7 +104,7 @@ impl Settings {
     pub(crate) fn wishes(&self) -> Wishes {
         Wishes {
             rungs: self.urls.len(),
-            slate: false,
+            slate: self.slate.is_some(),
             return_after_ms: self.return_after_ms.into(),
             standby: self.standby,
             retry_ms: (self.retry_min_ms, self.retry_max_ms),
@@ -232,6 +236,10 @@ pub(crate) fn describe() -> Description {
                 "standby",
                 "true keeps the next source connected, so that a switch costs nothing.",
                 "false",
+            ),
+            property(
+                "slate",
+                "An FLV or MP4 file of the media directory that plays while no source is live.",
             ),
             with_default(
                 "stallMs",

@@ -34,7 +34,7 @@ pub use bindings::exports::restreamd::plugin::restreamer::{
     Description, Direction, Handover, Job, Outcome, Problem, Property,
 };
 pub use bindings::restreamd::plugin::types::{Facts, IoError, SourceState, StallKind};
-pub use bindings::restreamd::plugin::{media, rtmp, runtime};
+pub use bindings::restreamd::plugin::{file, media, rtmp, runtime};
 pub use properties::Properties;
 
 /// A restream type.

@@ -51,8 +51,10 @@ impl Source {
     pub(crate) fn new(kbps: u32) -> anyhow::Result<Self> {
         let mut headers = Vec::new();
         let mut media = Vec::new();
-        for message in flv::Reader::new(&Bytes::from_static(CLIP)) {
-            let Some(message) = Media::from_message(&message?) else {
+        let mut reader = flv::Reader::new();
+        reader.buffer().extend_from_slice(CLIP);
+        while let Some(message) = reader.poll()? {
+            let Some(message) = Media::from_message(&message) else {
                 continue;
             };
             match packet(&message) {

@@ -1,9 +1,9 @@
-//! FLV files: the header, tag headers for writing, a reader for whole files.
+//! FLV files: the header, tag headers for writing, a reader.
 //!
-//! It does not know codecs. Invariant: payloads are slices of the file, so a
-//! reader holds no memory of its own.
+//! It does not know codecs or where the bytes come from. Invariant: a reader holds
+//! at most one tag that is not whole yet, and no input panics.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, BytesMut};
 
 use crate::message::Message;
 
@@ -16,6 +16,10 @@ const TAG_HEADER: usize = 11;
 const BACK_POINTER: usize = 4;
 /// Signature, version, flags and header length.
 const FIXED_HEADER: usize = 9;
+/// The format lets a header grow, and none ever did; a longer one is a damaged file.
+const MAX_HEADER: usize = 64 * 1024;
+/// Name and version.
+const SIGNATURE: [u8; 4] = *b"FLV\x01";
 
 /// The header of a tag. Lengths beyond 24 bits are cut there.
 #[must_use]
@@ -49,57 +53,82 @@ pub enum FileError {
     Encrypted,
 }
 
-/// Reads the tags of a whole file as messages of stream 0; ends at the first
-/// error.
-#[derive(Debug, Clone)]
+/// Reads the tags of a file as messages of stream 0. Bytes go in through
+/// [`Reader::buffer`], messages come out of [`Reader::poll`]; after an error
+/// there are none any more.
+#[derive(Debug, Default)]
 pub struct Reader {
-    rest: Bytes,
+    buffer: BytesMut,
     started: bool,
+    /// Bytes to pass over: what is left of the header, or a back pointer.
+    skip: usize,
+    broken: bool,
 }
 
 impl Reader {
-    /// Reads `file` from its start.
+    /// A reader at the start of a file.
     #[must_use]
-    pub fn new(file: &Bytes) -> Self {
-        Self {
-            rest: file.clone(),
-            started: false,
-        }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    fn start(&mut self) -> Result<(), FileError> {
-        let header: [u8; FIXED_HEADER] = *self.rest.first_chunk().ok_or(FileError::NotFlv)?;
-        let [b'F', b'L', b'V', 1, _, o3, o2, o1, o0] = header else {
-            return Err(FileError::NotFlv);
-        };
-        let offset = u32::from_be_bytes([o3, o2, o1, o0]) as usize;
-        if offset < FIXED_HEADER || self.rest.len() - BACK_POINTER.min(self.rest.len()) < offset {
-            return Err(FileError::NotFlv);
-        }
-        self.rest.advance(offset + BACK_POINTER);
-        Ok(())
+    /// Where the file's bytes are appended, in any portions. It holds at most the
+    /// tag that is not whole yet, beside what was appended since the last poll.
+    pub fn buffer(&mut self) -> &mut BytesMut {
+        &mut self.buffer
     }
 
-    fn tag(&mut self) -> Result<Option<Message>, FileError> {
-        if !std::mem::replace(&mut self.started, true) {
-            self.start()?;
-        }
-        if self.rest.is_empty() {
+    /// The next message; `None` when it needs more bytes.
+    ///
+    /// # Errors
+    /// When this is no FLV file, or one that is not readable. The reader is over then.
+    pub fn poll(&mut self) -> Result<Option<Message>, FileError> {
+        if self.broken {
             return Ok(None);
         }
-        let header: [u8; TAG_HEADER] = *self.rest.first_chunk().ok_or(FileError::Truncated)?;
-        let [kind, l2, l1, l0, t2, t1, t0, t3, ..] = header;
+        let polled = self.step();
+        self.broken = polled.is_err();
+        polled
+    }
+
+    /// Whether the file may end here. Writers that were stopped leave the last back
+    /// pointer out; that is no error.
+    ///
+    /// # Errors
+    /// When it ends inside its header or a tag.
+    pub fn finish(&self) -> Result<(), FileError> {
+        match (self.started, self.buffer.is_empty()) {
+            _ if self.broken => Ok(()),
+            (false, _) => Err(FileError::NotFlv),
+            (true, false) if self.skip == 0 => Err(FileError::Truncated),
+            (true, _) => Ok(()),
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Message>, FileError> {
+        if !self.started && !self.start()? {
+            return Ok(None);
+        }
+        let skipped = self.skip.min(self.buffer.len());
+        self.buffer.advance(skipped);
+        self.skip -= skipped;
+        if self.skip > 0 {
+            return Ok(None);
+        }
+        let Some(header) = self.buffer.first_chunk::<TAG_HEADER>() else {
+            return Ok(None);
+        };
+        let [kind, l2, l1, l0, t2, t1, t0, t3, ..] = *header;
         if kind & 0x20 != 0 {
             return Err(FileError::Encrypted);
         }
         let length = u32::from_be_bytes([0, l2, l1, l0]) as usize;
-        if self.rest.len() < TAG_HEADER + length {
-            return Err(FileError::Truncated);
+        if self.buffer.len() < TAG_HEADER + length {
+            return Ok(None);
         }
-        self.rest.advance(TAG_HEADER);
-        let payload = self.rest.split_to(length);
-        // Writers that were stopped leave the last back pointer out.
-        self.rest.advance(BACK_POINTER.min(self.rest.len()));
+        self.buffer.advance(TAG_HEADER);
+        let payload = self.buffer.split_to(length).freeze();
+        self.skip = BACK_POINTER;
         Ok(Some(Message {
             timestamp: u32::from_be_bytes([t3, t2, t1, t0]),
             type_id: kind & 0x1F,
@@ -107,16 +136,22 @@ impl Reader {
             payload,
         }))
     }
-}
 
-impl Iterator for Reader {
-    type Item = Result<Message, FileError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let tag = self.tag();
-        if tag.is_err() {
-            self.rest.clear();
+    fn start(&mut self) -> Result<bool, FileError> {
+        let begin = self.buffer.len().min(SIGNATURE.len());
+        if self.buffer[..begin] != SIGNATURE[..begin] {
+            return Err(FileError::NotFlv);
         }
-        tag.transpose()
+        let Some(header) = self.buffer.first_chunk::<FIXED_HEADER>() else {
+            return Ok(false);
+        };
+        let [.., o3, o2, o1, o0] = *header;
+        let offset = u32::from_be_bytes([o3, o2, o1, o0]) as usize;
+        if !(FIXED_HEADER..=MAX_HEADER).contains(&offset) {
+            return Err(FileError::NotFlv);
+        }
+        self.skip = offset + BACK_POINTER;
+        self.started = true;
+        Ok(true)
     }
 }

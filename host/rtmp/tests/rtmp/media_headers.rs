@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use restreamd_rtmp::amf0::{self, Value};
 use restreamd_rtmp::flv::{self, Codec, FileError, PacketKind, h264};
-use restreamd_rtmp::type_id;
+use restreamd_rtmp::{Message, type_id};
 
 fn video(payload: &[u8]) -> (Codec, bool, PacketKind, u8, i32) {
     let header = flv::video(payload).unwrap();
@@ -259,9 +259,6 @@ fn file_is_read_tag_by_tag() {
         (type_id::VIDEO, 0x0123_4567, b"video"),
         (type_id::AUDIO, u32::MAX, b""),
     ]);
-    let read = |bytes: &[u8]| {
-        flv::Reader::new(&Bytes::copy_from_slice(bytes)).collect::<Result<Vec<_>, _>>()
-    };
     let messages = read(&bytes).unwrap();
     let seen: Vec<_> = messages
         .iter()
@@ -293,8 +290,42 @@ fn file_is_read_tag_by_tag() {
 #[test]
 fn cut_file_gives_its_whole_tags_and_then_one_error() {
     let bytes = file(&[(type_id::VIDEO, 0, b"video"), (type_id::VIDEO, 1, b"video")]);
-    let mut reader = flv::Reader::new(&Bytes::copy_from_slice(&bytes[..bytes.len() - 6]));
-    assert!(matches!(reader.next(), Some(Ok(_))));
-    assert_eq!(reader.next(), Some(Err(FileError::Truncated)));
-    assert_eq!(reader.next(), None);
+    for cut in [1, 5, 6, 15] {
+        let mut reader = flv::Reader::new();
+        reader.buffer().extend(&bytes[..bytes.len() - 4 - cut]);
+        assert!(matches!(reader.poll(), Ok(Some(_))));
+        assert_eq!(reader.poll(), Ok(None));
+        assert_eq!(reader.finish(), Err(FileError::Truncated), "cut by {cut}");
+    }
+}
+
+#[test]
+fn file_in_any_portions_gives_the_same_messages() {
+    let bytes = file(&[
+        (type_id::VIDEO, 0, b"video"),
+        (type_id::AUDIO, 1, b""),
+        (type_id::VIDEO, 2, &[7; 3000]),
+    ]);
+    let whole = read(&bytes).unwrap();
+    for portion in 1..20 {
+        let mut reader = flv::Reader::new();
+        let mut messages = Vec::new();
+        for part in bytes.chunks(portion) {
+            reader.buffer().extend(part);
+            while let Some(message) = reader.poll().unwrap() {
+                messages.push(message);
+            }
+        }
+        assert_eq!((messages, reader.finish()), (whole.clone(), Ok(())));
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Vec<Message>, FileError> {
+    let mut reader = flv::Reader::new();
+    reader.buffer().extend(bytes);
+    let mut messages = Vec::new();
+    while let Some(message) = reader.poll()? {
+        messages.push(message);
+    }
+    reader.finish().map(|()| messages)
 }

@@ -242,8 +242,12 @@ proptest! {
         let _ = flv::h264::from_sequence_header(&sequence);
         let _ = flv::metadata_payload(&Bytes::from(bytes.clone()));
         let file = [&flv::FILE_HEADER[..], &bytes].concat();
-        let _ = flv::Reader::new(&Bytes::from(file)).count();
-        let _ = flv::Reader::new(&Bytes::from(bytes)).count();
+        for bytes in [file, bytes] {
+            let mut reader = flv::Reader::new();
+            reader.buffer().extend(bytes);
+            while let Ok(Some(_)) = reader.poll() {}
+            let _ = reader.finish();
+        }
     }
 
     #[test]
