@@ -73,26 +73,32 @@ fn aggregate(data: &Bytes) {
     }
 }
 
-/// All messages of a file, and how it ended.
-fn read(data: &[u8]) -> (Vec<Message>, Result<(), FileError>) {
+/// All messages of a file that comes in pieces, and how it ended.
+fn read(data: &[u8], piece: usize) -> (Vec<Message>, Result<(), FileError>) {
     let mut reader = flv::Reader::new();
-    reader.buffer().extend_from_slice(data);
     let mut messages = Vec::new();
-    loop {
-        match reader.poll() {
-            Ok(Some(message)) => messages.push(message),
-            Ok(None) => return (messages, reader.finish()),
-            Err(error) => {
-                assert_eq!(reader.poll(), Ok(None), "an error is the end");
-                return (messages, Err(error));
+    for part in data.chunks(piece) {
+        reader.buffer().extend_from_slice(part);
+        loop {
+            match reader.poll() {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(error) => {
+                    assert_eq!(reader.poll(), Ok(None), "an error is the end");
+                    assert_eq!(reader.finish(), Ok(()), "it is said once");
+                    return (messages, Err(error));
+                }
             }
         }
     }
+    (messages, reader.finish())
 }
 
 /// What was read from a file is the same when it is written and read again.
 fn file(data: &Bytes) {
-    let (messages, _) = read(data);
+    let whole = read(data, usize::MAX);
+    assert_eq!(read(data, 7), whole, "pieces change what is read");
+    let messages = whole.0;
     let mut copy = flv::FILE_HEADER.to_vec();
     for message in &messages {
         let length = message.payload.len();
@@ -100,5 +106,5 @@ fn file(data: &Bytes) {
         copy.extend_from_slice(&message.payload);
         copy.extend(flv::tag_trailer(length));
     }
-    assert_eq!(read(&copy), (messages, Ok(())));
+    assert_eq!(read(&copy, usize::MAX), (messages, Ok(())));
 }

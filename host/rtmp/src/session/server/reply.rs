@@ -85,7 +85,8 @@ impl ServerSession {
             return;
         }
         self.streams.set(stream_id, Use::Playing);
-        self.grant();
+        // A player has nothing large to say: what it may make us hold stays small.
+        self.granted = true;
         self.link.control(Control::StreamBegin(stream_id));
         self.status(stream_id, "NetStream.Play.Reset", "resetting");
         self.status(stream_id, "NetStream.Play.Start", "playing");
