@@ -18,12 +18,12 @@ use crate::{LIVE, RETRY, SOON, node};
 /// The host name of the page, the one thing that is replaced.
 const PAGE_HOST: &str = "https://as-test1.example.org";
 
-fn page() -> PathBuf {
+pub(crate) fn page() -> PathBuf {
     restreamd_tests::plugins::root().join("tests/testdata/example")
 }
 
 /// The page's curl lines in order, without the pretty-printer behind the pipe.
-fn calls() -> Vec<String> {
+pub(crate) fn calls() -> Vec<String> {
     let text = fs::read_to_string(page().join("calls.txt")).expect("the page is in the tree");
     text.lines()
         .map(|line| line.trim_end_matches(" | json_pp").to_owned())
