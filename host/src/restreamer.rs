@@ -38,7 +38,7 @@ use hosts::Hosts;
 use session::Shared;
 
 /// What a restreamer is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Assigned {
     /// The provision it carries out.
     pub provision: ProvisionGuid,
@@ -50,6 +50,16 @@ pub struct Assigned {
     pub properties: Properties,
     /// Of the assignment; later ones are greater.
     pub epoch: u64,
+}
+
+/// Properties hold secrets and are not shown.
+impl std::fmt::Debug for Assigned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Assigned")
+            .field("provision", &self.provision)
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the API tells of a restreamer.

@@ -18,7 +18,7 @@ pub type SourceId = u32;
 pub type Properties = Vec<(String, String)>;
 
 /// Why a wait ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Wake {
     /// The timeout passed.
     Timer,
@@ -34,6 +34,25 @@ pub enum Wake {
     Stop,
     /// Return `handed-over` soon.
     Upgrade,
+}
+
+/// Properties hold secrets and are not shown.
+impl std::fmt::Debug for Wake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Timer => f.write_str("Timer"),
+            Self::Facts(id) => f.debug_tuple("Facts").field(id).finish(),
+            Self::SourceEnded(id, failure) => f
+                .debug_tuple("SourceEnded")
+                .field(id)
+                .field(failure)
+                .finish(),
+            Self::Reachable => f.write_str("Reachable"),
+            Self::Reconfigured(_) => f.write_str("Reconfigured(***)"),
+            Self::Stop => f.write_str("Stop"),
+            Self::Upgrade => f.write_str("Upgrade"),
+        }
+    }
 }
 
 /// Where a source stands.
@@ -141,13 +160,23 @@ pub trait Host: Send + 'static {
 }
 
 /// What a policy is to carry out.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[allow(missing_docs, reason = "the fields are the WIT record's")]
 pub struct Job {
     pub provision_guid: String,
     pub stream_guid: String,
     pub kind: String,
     pub properties: Properties,
+}
+
+/// Properties hold secrets and are not shown.
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job")
+            .field("provision", &self.provision_guid)
+            .field("stream", &self.stream_guid)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a former instance left.

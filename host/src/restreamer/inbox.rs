@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::host::{Failure, Properties, SourceId, Wake};
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Pending {
     stop: bool,
     upgrade: bool,
@@ -19,6 +19,13 @@ struct Pending {
     ended: VecDeque<(SourceId, Failure)>,
     facts: VecDeque<SourceId>,
     reachable: bool,
+}
+
+/// Properties hold secrets and are not shown.
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
 }
 
 /// The inbox of one restreamer.

@@ -31,7 +31,6 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 const MIN_STALL: Duration = Duration::from_millis(500);
 
 /// What outlives a run: the sources, the inbox and the board of one restreamer.
-#[derive(Debug)]
 pub struct Shared {
     /// The stream it feeds.
     pub stream: Arc<Stream>,
@@ -50,6 +49,13 @@ pub struct Shared {
     /// Properties that the type calls secret.
     secret_keys: Vec<String>,
     max_sources: usize,
+}
+
+/// Properties hold secrets and are not shown.
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
