@@ -4,14 +4,17 @@
 //! Every top-level key is also an environment variable (`RESTREAMD_API_LISTEN`)
 //! and a flag (`--api-listen`). Invariant: a `Config` that exists is legal.
 
+mod apps;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use apps::App;
 use serde::Deserialize;
 
 use crate::auth::Secret;
-use crate::id::{NodeGroup, NodeId};
+use crate::id::{AppName, NodeGroup, NodeId};
 use crate::rtmp::Access;
 use crate::{api, flv, plugin, rtmp, stream, telemetry};
 
@@ -82,6 +85,8 @@ pub struct Config {
     pub plugins: plugin::Config,
     /// `[limits]`
     pub limits: Limits,
+    /// `[apps.<app>]`
+    pub apps: BTreeMap<AppName, App>,
     /// `[log]`
     pub log: telemetry::Config,
 }
@@ -162,6 +167,7 @@ impl Default for Config {
             dial: rtmp::policy::Config::default(),
             plugins: plugin::Config::default(),
             limits: Limits::default(),
+            apps: BTreeMap::new(),
             log: telemetry::Config::default(),
         }
     }
@@ -237,6 +243,10 @@ impl Config {
             )
         })?;
         config.plugins.dir.clone_from(&config.plugin_dir);
+        let latencies = config.apps.iter();
+        config.stream.latencies = latencies
+            .filter_map(|(app, own)| Some((app.clone(), own.latency?)))
+            .collect();
         config.check()?;
         Ok(config)
     }
@@ -296,7 +306,7 @@ impl Config {
             return Err(bad("admin_password", why.to_string()));
         }
         self.log.check().map_err(|why| bad("log.filter", why))?;
-        let positive: [(&str, bool); 10] = [
+        let positive: [(&str, bool); 9] = [
             (
                 "flv.subscribers",
                 (1..=1_000_000).contains(&self.flv.subscribers),
@@ -319,7 +329,6 @@ impl Config {
                 "stream.ring_millis",
                 (1_000..=600_000).contains(&self.stream.ring_millis),
             ),
-            ("stream.window_millis", self.stream.window_millis <= 1_000),
             (
                 "rtmp.ping_seconds",
                 (1..=3_600).contains(&self.rtmp.ping_seconds),
@@ -447,6 +456,13 @@ mod tests {
             ("node_group = \"default\"", "node_group"),
             ("store = \"etcd://a:1\"", "store"),
             ("[stream]\nring_bytes = 1", "stream.ring_bytes"),
+            ("[stream]\nlatency = 1001", "stream.latency"),
+            ("[stream]\nlatency = -1", "stream.latency"),
+            ("[stream]\nlatency = \"slow\"", "stream.latency"),
+            ("[stream]\nlatency = 0.5", "stream.latency"),
+            ("[apps.live]\nlatency = 1001", "apps.live.latency"),
+            ("[apps.live]\nlatencies = 1", "latencies"),
+            ("[apps.\"live/room\"]\nlatency = 1", "apps"),
             ("[limits]\nmedia_file_bytes = 0", "limits.media_file_bytes"),
             ("rtmps_listen = \"127.0.0.1:1936\"", "rtmps_listen"),
             ("[rtmp]\ntls_key = \"x\"", "rtmp.tls_cert"),
@@ -476,6 +492,15 @@ mod tests {
             .expect_err("unknown")
             .to_string();
         assert!(error.contains("RESTREAMD_API_LISTN"), "{error}");
+    }
+
+    #[test]
+    fn latencies_are_numbers_or_low_for_the_node_and_each_app() {
+        let text = "[stream]\nlatency = \"low\"\n[apps.studio]\nlatency = 250";
+        let config = load(text, &[], &[]).expect("legal");
+        assert_eq!(config.stream.latency, stream::Latency::LOW);
+        let studio = config.stream.latencies.get("studio").copied();
+        assert_eq!(studio, stream::Latency::millis(250).ok());
     }
 
     #[test]

@@ -81,6 +81,11 @@ name!(
     check_stream_guid
 );
 name!(
+    /// The `app` of `app/[room/]name`, 1 to 1022 characters, no slash.
+    AppName,
+    check_app
+);
+name!(
     /// A node's name inside its group, 1 to 64 of `A-Z a-z 0-9 - _ .`.
     NodeId,
     check_label
@@ -100,6 +105,11 @@ impl StreamGuid {
     /// The RTMP application: all before the last slash.
     pub fn app(&self) -> &str {
         self.0.rsplit_once('/').map_or("", |(app, _)| app)
+    }
+
+    /// The application proper, without rooms: all before the first slash.
+    pub fn app_name(&self) -> &str {
+        self.0.split_once('/').map_or("", |(app, _)| app)
     }
 
     /// The stream's own name: what follows the last slash.
@@ -148,6 +158,16 @@ fn check_stream_guid(text: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
+fn check_app(text: &str) -> Result<(), InvalidName> {
+    if text.contains('/') {
+        return Err(InvalidName(
+            "must not hold a slash: rooms belong to their app",
+        ));
+    }
+    // An app is legal when streams can be in it.
+    check_stream_guid(&format!("{text}/x"))
+}
+
 fn check_label(text: &str) -> Result<(), InvalidName> {
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if text.is_empty() || text.len() > 64 || !text.bytes().all(legal) {
@@ -175,6 +195,7 @@ mod tests {
     fn stream_guid_keeps_rooms_in_the_app() {
         let guid: StreamGuid = "live/room2/cam".parse().expect("legal");
         assert_eq!((guid.app(), guid.name()), ("live/room2", "cam"));
+        assert_eq!(guid.app_name(), "live");
     }
 
     #[test]
@@ -198,6 +219,9 @@ mod tests {
             assert!(bad.parse::<ProvisionGuid>().is_err(), "{bad:?}");
         }
         assert!("live/stream1".parse::<ProvisionGuid>().is_ok());
+        for bad in ["", "live/room", "..", "a b", "li?ve", "live*"] {
+            assert!(bad.parse::<AppName>().is_err(), "{bad:?}");
+        }
         for bad in [
             "",
             "Rtmp",

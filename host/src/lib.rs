@@ -7,7 +7,7 @@
 //! ```text
 //! main -> app -> everything (wiring only)
 //! api -> auth, provision, restreamer, stream, plugin, cluster
-//! provision -> store, plugin
+//! provision -> store, plugin, stream (latency)
 //! restreamer -> plugin, stream, rtmp (dial, policy), flv
 //! plugin -> restreamer::host
 //! cluster -> store, provision, restreamer, stream
@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Pure, without tokio, clocks and randomness: the `restreamd-rtmp` crate,
-//! `stream::{ring, timeline, headers, progress}`, `provision::spec`,
+//! `stream::{ring, timeline, headers, latency, progress}`, `provision::spec`,
 //! `cluster::placement`.
 
 pub mod api;

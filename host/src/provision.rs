@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::{ProvisionGuid, RestreamType, StreamGuid};
+use crate::stream::latency::Latency;
 
 pub mod keys;
 pub mod spec;
@@ -49,8 +50,10 @@ pub struct ProvisionStream {
     pub kind: RestreamType,
     /// Whether the type feeds the stream (pull, listen) or reads it (push).
     pub feeds: bool,
-    /// `camParams.properties` in order, every scalar as text, without `action` and `type`.
+    /// `camParams.properties` in order, every scalar as text, without `action`, `type` and `latency`.
     pub properties: Vec<(String, String)>,
+    /// How long the stream's frames may wait to be sent together, if it says.
+    pub latency: Option<Latency>,
     /// Whether another node takes over when its node is gone.
     pub persist: bool,
     /// Red5's quality level; 1 is the best, 0 stands for a stream without levels.

@@ -32,7 +32,7 @@ use crate::flv::MediaDir;
 use crate::id::{ProvisionGuid, RestreamType, StreamGuid};
 use crate::plugin::Plugins;
 use crate::rtmp::policy::Policy;
-use crate::stream::{NameTaken, Stream, Streams};
+use crate::stream::{Latency, NameTaken, Stream, Streams};
 use host::Properties;
 use hosts::Hosts;
 use session::Shared;
@@ -48,8 +48,21 @@ pub struct Assigned {
     pub kind: RestreamType,
     /// The type's properties.
     pub properties: Properties,
+    /// How long the stream's frames may wait to be sent together, if it says.
+    pub latency: Option<Latency>,
     /// Of the assignment; later ones are greater.
     pub epoch: u64,
+}
+
+impl Assigned {
+    /// The plugin needs not hear of it then.
+    fn differs_in_latency_alone(&self, other: &Self) -> bool {
+        let alike = Self {
+            latency: other.latency,
+            ..self.clone()
+        };
+        alike == *other
+    }
 }
 
 /// Properties hold secrets and are not shown.
@@ -86,6 +99,15 @@ struct Running {
     shared: Arc<Shared>,
     /// Version of the build it runs on.
     version: Arc<Mutex<Option<String>>>,
+}
+
+impl Running {
+    /// Subscribers stay. One that reads its stream has nothing to say here.
+    fn retime(&self, assigned: &Assigned) {
+        if self.assigned.latency != assigned.latency {
+            self.shared.stream.set_latency(assigned.latency);
+        }
+    }
 }
 
 /// The bounds of each restreamer.
@@ -166,7 +188,10 @@ impl Restreamers {
             }
             Some(current) if current.assigned == assigned => {}
             Some(current) if current.assigned.kind == assigned.kind => {
-                current.shared.reconfigure(assigned.properties.clone());
+                current.retime(&assigned);
+                if !current.assigned.differs_in_latency_alone(&assigned) {
+                    current.shared.reconfigure(assigned.properties.clone());
+                }
                 current.assigned = assigned;
             }
             Some(current) => self.change_type(current, assigned),
@@ -290,6 +315,9 @@ impl Restreamers {
         let stream = self.0.streams.open(&assigned.stream).inspect_err(|taken| {
             warn!(provision = %assigned.provision, stream = %assigned.stream, %taken, "cannot start a restreamer");
         })?;
+        if assigned.latency.is_some() {
+            stream.set_latency(assigned.latency);
+        }
         let shared = self.shared(stream, assigned);
         Ok(self.spawn(assigned.clone(), shared))
     }
@@ -297,6 +325,7 @@ impl Restreamers {
     /// The new type begins on the same stream; subscribers stay.
     fn change_type(&self, current: &mut Running, assigned: Assigned) {
         let stream = current.shared.stream.clone();
+        current.retime(&assigned);
         current.shared.board.lock().stop();
         current.shared.close();
         current.shared.inbox.stop();
@@ -416,6 +445,7 @@ mod tests {
             stream: "live/a".parse().expect("legal"),
             kind: "rtmp".parse().expect("legal"),
             properties: vec![("rtmpUri".into(), "rtmp://127.0.0.1:9/live/s".into())],
+            latency: None,
             epoch: 1,
         };
         let status = || restreamers.status(&assigned.provision, &assigned.stream);

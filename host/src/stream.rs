@@ -9,6 +9,7 @@
 mod backlog;
 pub mod headers;
 pub mod hub;
+pub mod latency;
 pub mod progress;
 pub mod registry;
 pub mod ring;
@@ -17,14 +18,17 @@ pub mod timeline;
 pub mod unit;
 
 pub use hub::{Feed, FeedId, Stream, StreamSnapshot};
+pub use latency::Latency;
 pub use progress::{AudioFacts, Stall, VideoFacts};
 pub use registry::{NameTaken, Streams};
 pub use subscriber::{Batch, Subscriber};
 pub use unit::Unit;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
+
+use crate::id::{AppName, StreamGuid};
 
 /// The `[stream]` table of the configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -34,8 +38,11 @@ pub struct Config {
     pub ring_bytes: usize,
     /// Milliseconds a stream's ring holds at most.
     pub ring_millis: u64,
-    /// Subscribers are woken at most once in so many milliseconds; 0 wakes them for every frame.
-    pub window_millis: u64,
+    /// How long frames may wait to be sent together, where neither app nor provision says.
+    pub latency: Latency,
+    /// The same for single apps: `[apps.<app>] latency`.
+    #[serde(skip)]
+    pub latencies: BTreeMap<AppName, Latency>,
     /// Jumps to a newer keyframe within a minute after which a slow subscriber is closed.
     pub max_jumps: u32,
     /// A published stream whose media stops for so long is not live.
@@ -47,7 +54,8 @@ impl Default for Config {
         Self {
             ring_bytes: 8 << 20,
             ring_millis: 20_000,
-            window_millis: 20,
+            latency: Latency::default(),
+            latencies: BTreeMap::new(),
             max_jumps: 10,
             stall_millis: 2_500,
         }
@@ -55,7 +63,8 @@ impl Default for Config {
 }
 
 impl Config {
-    fn window(&self) -> Duration {
-        Duration::from_millis(self.window_millis)
+    fn latency_of(&self, guid: &StreamGuid) -> Latency {
+        let app = self.latencies.get(guid.app_name());
+        app.copied().unwrap_or(self.latency)
     }
 }

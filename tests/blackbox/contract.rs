@@ -144,6 +144,7 @@ fn no_field_of_a_status_element_is_ever_missing() {
         "subGroup",
         "nodeState",
         "subscribers",
+        "latencyMs",
         "durationMs",
         "state",
         "provisionGuid",

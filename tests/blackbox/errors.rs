@@ -288,6 +288,16 @@ fn bad_values_are_400_naming_the_field() {
             "streams[0].camParams.properties.retryMinMs",
         ),
         (
+            &format!("{properties}/latency"),
+            json!(1_001),
+            "streams[0].camParams.properties.latency",
+        ),
+        (
+            &format!("{properties}/latency"),
+            json!("slow"),
+            "streams[0].camParams.properties.latency",
+        ),
+        (
             &format!("{properties}/persist"),
             json!("perhaps"),
             "streams[0].camParams.properties.persist",

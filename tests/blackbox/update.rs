@@ -1,8 +1,11 @@
 //! PUT: a provision changes under its subscribers, who stay.
 
+use std::time::Duration;
+
 use restreamd_tests::api::{Api, provision_path};
 use restreamd_tests::clip::Clip;
-use restreamd_tests::eventually::eventually;
+use restreamd_tests::eventually::{eventually, when};
+use restreamd_tests::ffmpeg;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::source::Source;
@@ -71,4 +74,74 @@ fn another_type_takes_over_under_the_same_player() {
     player.wait_for_more(60, SOON);
     player.assert_attached();
     player.assert_monotonic();
+}
+
+/// The longest silence between the last frames that came, which is about two seconds' worth.
+fn longest_of_the_last(player: &Player, frames: usize) -> Duration {
+    let all = player.frames();
+    let last = &all[all.len().saturating_sub(frames)..];
+    let gaps = last.windows(2).map(|pair| pair[1].at - pair[0].at);
+    gaps.max().unwrap_or_default()
+}
+
+#[test]
+fn another_latency_is_in_force_under_the_same_player() {
+    let source = Source::open(&Clip::small());
+    let host = node().set("stream.latency", "low").start();
+    let api = host.client();
+    let pull = Provision::pull("paced-pull", "live/pull1", &source.url("live/stream1"));
+    let slow = pull.clone().with("latency", 1_000);
+    api.start(&slow);
+    let player = Player::attach(&host.url("live/pull1"));
+    let (batch, alone) = (Duration::from_millis(700), Duration::from_millis(400));
+    player.wait_for_more(150, SOON);
+    eventually("frames come a second's worth at a time", SOON, || {
+        player.assert_attached();
+        let gap = longest_of_the_last(&player, 150);
+        when(gap > batch, || format!("{gap:?}"))
+    });
+    assert_eq!(api.status(pull.guid())["latencyMs"], 1_000);
+    for (latency, shown) in [(json!("low"), 0), (json!("30"), 30)] {
+        update(&api, &pull.clone().with("latency", latency));
+        eventually("frames come when they are there", SOON, || {
+            player.assert_attached();
+            let gap = longest_of_the_last(&player, 150);
+            when(gap < alone, || format!("{gap:?}"))
+        });
+        assert_eq!(api.status(pull.guid())["latencyMs"], shown);
+    }
+    update(&api, &slow);
+    update(&api, &pull);
+    // What the node says again.
+    api.wait_for(pull.guid(), "latency 0", SOON, |s| s["latencyMs"] == 0);
+    // The source was none of the plugin's business meanwhile.
+    assert_eq!(api.status(pull.guid())["attempt"], 1);
+    assert_eq!(source.connections(), 1);
+    player.assert_attached();
+    player.assert_monotonic();
+}
+
+#[test]
+fn an_apps_latency_is_that_of_its_streams_and_a_provisions_beats_it() {
+    let clip = Clip::small();
+    let source = Source::open(&clip);
+    let host = node()
+        .set("apps.studio", toml::toml! { latency = 250 })
+        .start();
+    let api = host.client();
+    let _publisher = ffmpeg::publish(&clip, &host.url("studio/room/cam"));
+    api.wait_for_stream("studio/room/cam", SOON);
+    let own = Provision::pull("own-latency", "studio/a", &source.url("live/s"));
+    api.start(&own.with("latency", "low"));
+    let other = Provision::pull("no-latency", "live/a", &source.url("live/s"));
+    api.start(&other);
+    let streams = api.streams();
+    for (name, millis) in [("studio/room/cam", 250), ("studio/a", 0), ("live/a", 20)] {
+        let stream = streams.iter().find(|s| s["streamGuid"] == name);
+        assert_eq!(
+            stream.map(|s| &s["latencyMs"]),
+            Some(&json!(millis)),
+            "{name}"
+        );
+    }
 }

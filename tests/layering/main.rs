@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "cluster",
         ],
     ),
-    ("provision", &["store", "plugin"]),
+    ("provision", &["store", "plugin", "stream::latency"]),
     (
         "restreamer",
         &["plugin", "stream", "rtmp::dial", "rtmp::policy", "flv"],
@@ -60,10 +60,11 @@ const OWNERS: [(&str, &[&str]); 7] = [
 ];
 
 /// Parts that know neither sockets nor time: files below host/src by their begin.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "stream/ring",
     "stream/timeline",
     "stream/headers",
+    "stream/latency",
     "stream/progress",
     "provision/spec",
     "cluster/placement",

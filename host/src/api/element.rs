@@ -25,6 +25,8 @@ pub(super) struct StreamElement {
     /// `INSERVICE`, or `FAULT` when the node is gone.
     node_state: Option<String>,
     subscribers: Option<u64>,
+    /// How long frames wait to be sent together; 0 when they do not.
+    latency_ms: Option<u64>,
     duration_ms: Option<u64>,
     /// `WAIT` or `LIVE`.
     state: &'static str,
@@ -192,6 +194,7 @@ fn describe(
     let mut element = StreamElement {
         stream_guid: subject.stream.to_string(),
         subscribers: figure(|snapshot| snapshot.subscribers),
+        latency_ms: snapshot.map(|snapshot| millis(snapshot.latency)),
         duration_ms: figure(|snapshot| millis(snapshot.duration)),
         bytes_in: figure(|snapshot| snapshot.bytes_in),
         media: snapshot.and_then(media),
@@ -346,6 +349,7 @@ mod tests {
             published,
             since: None,
             duration: Duration::from_secs(1),
+            latency: Duration::ZERO,
             subscribers: 1,
             bytes_in: 9,
             video: Some(VideoFacts {

@@ -73,6 +73,7 @@ pub(super) async fn probe(
         stream: stream.guid,
         kind: stream.kind,
         properties: stream.properties,
+        latency: stream.latency,
         epoch: 0,
     };
     let report = state.restreamers.probe(assigned, timeout).await;

@@ -160,6 +160,7 @@ fn settle_provision(cluster: &Cluster, group: &NodeGroup, guid: &ProvisionGuid) 
                     stream: stream.guid.clone(),
                     kind: stream.kind.clone(),
                     properties: stream.properties.clone(),
+                    latency: stream.latency,
                     epoch: assignment.epoch,
                 })
                 .collect(),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::field::{Field, Invalid};
 use super::{Document, Provision, ProvisionStream, optional};
 use crate::id::{ProvisionGuid, RestreamType};
+use crate::stream::latency::{BadLatency, Latency};
 
 /// Provisions in one request. With [`MAX_STREAMS`] it keeps a transaction under etcd's 128 operations.
 pub const MAX_PROVISIONS: usize = 32;
@@ -181,6 +182,7 @@ fn read_stream(
         kind,
         feeds,
         properties: read_properties(&properties)?,
+        latency: read_latency(&properties, feeds)?,
         persist: read_persist(&properties)?,
         // Red5's default.
         abr_level: level
@@ -214,7 +216,7 @@ fn read_properties(of: &Field<'_>) -> Result<Vec<(String, String)>, Invalid> {
         if key.is_empty() || key.len() > MAX_KEY {
             return Err(of.invalid(format!("must have names of 1 to {MAX_KEY} bytes")));
         }
-        if matches!(key.as_str(), "action" | "type") {
+        if matches!(key.as_str(), "action" | "type" | "latency") {
             continue;
         }
         let field = Field {
@@ -230,6 +232,19 @@ fn read_properties(of: &Field<'_>) -> Result<Vec<(String, String)>, Invalid> {
         properties.push((key.clone(), text));
     }
     Ok(properties)
+}
+
+/// The host's own, for every type: the plugin does not see it.
+fn read_latency(properties: &Field<'_>, feeds: bool) -> Result<Option<Latency>, Invalid> {
+    let Some(latency) = properties.get("latency")? else {
+        return Ok(None);
+    };
+    if !feeds {
+        return Err(latency.invalid("belongs to the provision that feeds the stream"));
+    }
+    let read = latency.scalar()?.parse();
+    read.map(Some)
+        .map_err(|bad: BadLatency| latency.invalid(bad.to_string()))
 }
 
 fn read_persist(properties: &Field<'_>) -> Result<bool, Invalid> {

@@ -559,6 +559,29 @@ async fn what_is_wrong_is_named_by_its_path() {
 }
 
 #[tokio::test]
+async fn a_latency_is_the_hosts_and_only_a_feeders() {
+    let bed = Bench::new();
+    let sent = |kind: &str, latency: Value| {
+        with(
+            "p-1",
+            "live/a",
+            json!({"type": kind, "rtmpUri": "rtmp://host/app/key", "latency": latency}),
+        )
+    };
+    let field = "streams[0].camParams.properties.latency";
+    assert_eq!(bed.field(sent("rtmp-push", json!("low"))).await, field);
+    for bad in [json!(1_001), json!("20 ms"), json!(true), json!([20])] {
+        assert_eq!(bed.field(sent("rtmp", bad)).await, field);
+    }
+    bed.create(sent("rtmp", json!("250"))).await.expect("legal");
+    let provision = bed.service.get(&bed.group, &guid("p-1")).await;
+    let stream = provision.expect("stored").streams.remove(0);
+    assert_eq!(stream.latency, Latency::millis(250).ok());
+    let keys: Vec<_> = stream.properties.iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["rtmpUri"], "the plugin does not see it");
+}
+
+#[tokio::test]
 async fn the_bounds_of_optional_fields_hold() {
     let bench = Bench::new();
     let cases = [

@@ -83,8 +83,20 @@ pub enum Closed {
     Io(#[from] io::Error),
 }
 
+/// A peer's socket.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Whether the kernel may join small writes while earlier ones are under way.
+    fn join_writes(&self, join: bool);
+}
+
+impl<S: Socket> Socket for &mut S {
+    fn join_writes(&self, join: bool) {
+        (**self).join_writes(join);
+    }
+}
+
 /// Serves one connection to its end. The span gets the stream and the totals.
-pub async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, context: Arc<Context>) {
+pub async fn serve(io: impl Socket, context: Arc<Context>) {
     let mut connection = Connection::new(io, context);
     let closed = connection.run().await;
     let (received, sent) = (connection.received, connection.outbox.sent());
@@ -102,6 +114,8 @@ struct Connection<S> {
     outbox: Outbox,
     publications: HashMap<u32, Publication>,
     play: Option<Play>,
+    /// Whether the kernel joins our writes.
+    joined: bool,
     born: Instant,
     /// When the present stage began, for its deadline.
     stage: (Stage, Instant),
@@ -109,7 +123,7 @@ struct Connection<S> {
     received: u64,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: Socket> Connection<S> {
     fn new(io: S, context: Arc<Context>) -> Self {
         let now = Instant::now();
         Self {
@@ -119,6 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             outbox: Outbox::default(),
             publications: HashMap::new(),
             play: None,
+            joined: false,
             born: now,
             stage: (Stage::Handshake, now),
             heard: now,
@@ -134,6 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut draining = false;
         loop {
             self.events()?;
+            self.pace();
             self.send().await?;
             let deadline = self.deadline();
             let chunk = if self.publications.is_empty() {
@@ -159,6 +175,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.on_drain()?;
                 }
             }
+        }
+    }
+
+    /// Who waits for others' frames anyway gains when the kernel joins writes too, as
+    /// nginx-rtmp does; who does not would be held back by it.
+    fn pace(&mut self) {
+        let join = self.play.as_ref().is_some_and(Play::batches);
+        if std::mem::replace(&mut self.joined, join) != join {
+            self.io.join_writes(join);
         }
     }
 

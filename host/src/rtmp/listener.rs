@@ -9,9 +9,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{Instrument, info, info_span, warn};
 
-use super::connection::{self, Context};
+use super::connection::{self, Context, Socket};
 
 /// Bytes the kernel may hold for a player beyond what is under way to it, so that the
 /// decision what to leave out stays with us.
@@ -103,8 +104,7 @@ impl Listener {
             info!(%peer, "connection refused: the node is at its limit");
             return;
         };
-        let batching = context.streams.config().window_millis > 0;
-        prepare(&stream, batching);
+        prepare(&stream);
         let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
         let tls = self.tls.as_ref().map(|tls| tls());
         let task = serve(stream, tls, context.clone());
@@ -144,11 +144,21 @@ async fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, contex
 }
 
 /// Socket options are improvements; a socket that lacks one still works.
-fn prepare(stream: &TcpStream, batching: bool) {
-    // Who waits for a window anyway gains by letting the kernel join small writes while
-    // earlier ones are under way, as nginx-rtmp does.
-    let _ = stream.set_nodelay(!batching);
+fn prepare(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
     let socket = socket2::SockRef::from(stream);
     let _ = socket.set_tcp_notsent_lowat(UNSENT);
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
+
+impl Socket for TcpStream {
+    fn join_writes(&self, join: bool) {
+        let _ = self.set_nodelay(!join);
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn join_writes(&self, join: bool) {
+        self.get_ref().0.join_writes(join);
+    }
 }

@@ -65,6 +65,11 @@ impl Play {
         self.stream.guid()
     }
 
+    /// Whether its stream's frames wait for each other.
+    pub fn batches(&self) -> bool {
+        self.stream.batches()
+    }
+
     /// Frames left out because the player was slow.
     pub fn skipped(&self) -> u64 {
         self.subscriber.skipped()

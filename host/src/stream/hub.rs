@@ -1,7 +1,7 @@
 //! One stream: who feeds it, its clock, its ring, and the wake of its subscribers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::Config;
 use super::backlog::Backlog;
 use super::headers::Headers;
+use super::latency::Latency;
 use super::progress::{AudioFacts, Progress, VideoFacts};
 use super::ring::{Bounds, Ring};
 use super::timeline::{Lane, Timeline};
@@ -38,8 +39,12 @@ pub struct Stream {
     published: bool,
     config: Arc<Config>,
     inner: Mutex<Inner>,
-    /// Frames were added; the flusher wakes the subscribers.
-    dirty: Notify,
+    /// How long frames wait, in milliseconds; read for every frame.
+    window: AtomicU64,
+    /// Frames were added; the flusher wakes the subscribers. It outlives the stream, to end the flusher.
+    dirty: Arc<Notify>,
+    /// The window is another one; the flusher looks again.
+    retimed: Arc<Notify>,
     /// The next sequence number, or the end of the stream when closed.
     pub(super) progress: watch::Sender<Tip>,
     pub(super) subscribers: AtomicU64,
@@ -89,6 +94,8 @@ pub struct StreamSnapshot {
     pub since: Option<jiff::Timestamp>,
     /// For how long that is; zero when not live.
     pub duration: Duration,
+    /// How long frames wait to be sent together; zero when they do not.
+    pub latency: Duration,
     /// Attached subscribers.
     pub subscribers: u64,
     /// Media bytes that came in.
@@ -113,10 +120,12 @@ impl Stream {
             millis: config.ring_millis,
             slack_millis: SLACK_MILLIS,
         };
+        let latency = config.latency_of(&guid);
         let stream = Arc::new(Self {
             guid,
             published,
             config,
+            window: AtomicU64::new(millis(latency)),
             inner: Mutex::new(Inner {
                 ring: Ring::new(bounds),
                 headers: Headers::default(),
@@ -128,14 +137,32 @@ impl Stream {
                 live_since: None,
                 ended: false,
             }),
-            dirty: Notify::new(),
+            dirty: Arc::default(),
+            retimed: Arc::default(),
             progress: watch::Sender::new(Tip::At(0)),
             subscribers: AtomicU64::new(0),
         });
-        if !stream.config.window().is_zero() {
-            tokio::spawn(flush(Arc::downgrade(&stream), stream.config.window()));
-        }
+        tokio::spawn(flush(Arc::downgrade(&stream)));
         stream
+    }
+
+    /// How long frames wait to be sent together; `None` is what the configuration says.
+    /// From the next frame on, and nobody leaves for it.
+    pub fn set_latency(&self, latency: Option<Latency>) {
+        let latency = latency.unwrap_or_else(|| self.config.latency_of(&self.guid));
+        let former = self.window.swap(millis(latency), Ordering::Relaxed);
+        if former != millis(latency) {
+            self.retimed.notify_waiters();
+        }
+    }
+
+    /// Whether frames wait for each other.
+    pub fn batches(&self) -> bool {
+        !self.window().is_zero()
+    }
+
+    fn window(&self) -> Duration {
+        Duration::from_millis(self.window.load(Ordering::Relaxed))
     }
 
     /// Its name.
@@ -242,6 +269,7 @@ impl Stream {
             duration: since.map_or(Duration::ZERO, |(from, _)| {
                 now.saturating_duration_since(from)
             }),
+            latency: self.window(),
             subscribers: self.subscribers.load(Ordering::Relaxed),
             bytes_in: inner.bytes_in,
             video: progress.as_ref().and_then(|p| p.video(now)),
@@ -291,12 +319,19 @@ impl Stream {
         self.add(&mut inner, unit);
         let tip = Tip::At(inner.ring.next_seq());
         drop(inner);
-        if self.config.window_millis == 0 {
-            self.progress.send_replace(tip);
-        } else {
+        if self.batches() {
             self.dirty.notify_one();
+        } else {
+            self.show(tip);
         }
         true
+    }
+
+    /// Wakes subscribers for frames up to here, if there are any they were not woken for.
+    fn show(&self, tip: Tip) {
+        self.progress.send_if_modified(|current| {
+            *current != Tip::Ended && std::mem::replace(current, tip) != tip
+        });
     }
 
     fn switch(&self, inner: &mut Inner, feed: &Feed, unit: &Unit, now: Instant) {
@@ -396,26 +431,43 @@ impl Inner {
     }
 }
 
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.dirty.notify_one();
+        self.retimed.notify_waiters();
+    }
+}
+
+fn millis(latency: Latency) -> u64 {
+    u64::try_from(latency.window().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Wakes subscribers at most once a window, and never later than a window after a frame.
-async fn flush(stream: std::sync::Weak<Stream>, window: Duration) {
+async fn flush(stream: Weak<Stream>) {
+    let Some((dirty, retimed)) = stream
+        .upgrade()
+        .map(|stream| (stream.dirty.clone(), stream.retimed.clone()))
+    else {
+        return;
+    };
     loop {
+        dirty.notified().await;
         let Some(strong) = stream.upgrade() else {
             return;
         };
-        let woken =
-            tokio::time::timeout(window.max(Duration::from_secs(5)), strong.dirty.notified()).await;
-        if woken.is_err() {
-            continue; // look whether the stream still exists
-        }
         let (tip, ended) = strong.read(|inner| (Tip::At(inner.ring.next_seq()), inner.ended));
         if ended {
             return;
         }
-        strong.progress.send_if_modified(|current| {
-            *current != Tip::Ended && std::mem::replace(current, tip) != tip
-        });
+        strong.show(tip);
+        // Before the window is read, so that no change of it is missed.
+        let changed = retimed.notified();
+        let window = strong.window();
         drop(strong);
-        tokio::time::sleep(window).await;
+        tokio::select! {
+            () = tokio::time::sleep(window) => {}
+            () = changed => {}
+        }
     }
 }
 
@@ -486,5 +538,90 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.stream.detach(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::stream::{Batch, Subscriber};
+
+    fn keyframe(timestamp: u32) -> Unit {
+        Unit {
+            timestamp,
+            lane: Lane::Video,
+            content: Content::Keyframe,
+            codec: None,
+            payload: Bytes::from_static(b"frame"),
+        }
+    }
+
+    fn stream(latency: u64) -> (Arc<Stream>, Feed) {
+        let config = Config {
+            latency: Latency::millis(latency).expect("legal"),
+            ..Config::default()
+        };
+        let guid = "live/a".parse().expect("legal");
+        let stream = Stream::start(guid, true, Arc::new(config));
+        let feed = stream.feed(None);
+        feed.attach();
+        (stream, feed)
+    }
+
+    /// Milliseconds until a subscriber that has seen all is woken for the next frame.
+    async fn waited(subscriber: &mut Subscriber, feed: &mut Feed, at: u32) -> u128 {
+        let mut out = Vec::new();
+        while subscriber.take(&mut out) == Batch::Frames {}
+        let begin = tokio::time::Instant::now();
+        feed.push(&keyframe(at));
+        subscriber.ready().await;
+        begin.elapsed().as_millis()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_wait_for_the_window_and_not_at_all_in_low_mode() {
+        for (latency, second) in [(250, 250), (0, 0)] {
+            let (stream, mut feed) = stream(latency);
+            let mut subscriber = Subscriber::new(stream);
+            let first = waited(&mut subscriber, &mut feed, 0).await;
+            assert_eq!(first, 0, "after a pause nothing waits");
+            let waited = waited(&mut subscriber, &mut feed, 40).await;
+            assert!((second..=second + 1).contains(&waited), "{waited} ms");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_latency_holds_from_the_next_frame_on_also_while_one_waits() {
+        let (stream, mut feed) = stream(1_000);
+        let mut subscriber = Subscriber::new(stream.clone());
+        waited(&mut subscriber, &mut feed, 0).await;
+        let begin = tokio::time::Instant::now();
+        feed.push(&keyframe(40));
+        stream.set_latency(Some(Latency::LOW));
+        subscriber.ready().await;
+        assert!(begin.elapsed().as_millis() <= 1, "it waits no longer");
+        for at in [80, 120] {
+            assert_eq!(waited(&mut subscriber, &mut feed, at).await, 0);
+        }
+        assert_eq!(stream.snapshot().latency, Duration::ZERO);
+        // Back to what the configuration says.
+        stream.set_latency(None);
+        waited(&mut subscriber, &mut feed, 160).await;
+        let waited = waited(&mut subscriber, &mut feed, 200).await;
+        assert!((999..=1_001).contains(&waited), "{waited} ms");
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_stream_stays_when_nobody_holds_it() {
+        let (stream, feed) = stream(1_000);
+        let (left, tasks) = (Arc::downgrade(&stream), tokio::runtime::Handle::current());
+        assert_eq!(tasks.metrics().num_alive_tasks(), 1);
+        drop((stream, feed));
+        assert!(left.upgrade().is_none());
+        while tasks.metrics().num_alive_tasks() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -99,7 +99,7 @@ struct Common {
     /// How often each server has its turn.
     #[arg(long, default_value_t = 2)]
     rounds: usize,
-    /// Restreamd's `stream.window_millis`, each a column of its own.
+    /// Restreamd's `stream.latency` in milliseconds, each a column of its own.
     #[arg(long, value_delimiter = ',')]
     windows: Option<Vec<u64>>,
     /// Only restreamd, for a profile of it.

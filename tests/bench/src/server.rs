@@ -28,7 +28,7 @@ const START: Duration = Duration::from_secs(30);
 /// One of the compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
-    /// The host, with this `stream.window_millis`.
+    /// The host, with this `stream.latency`.
     Restreamd {
         /// 0 sends every frame at once.
         window_millis: u64,
@@ -107,7 +107,7 @@ fn stream_url(server: SocketAddr) -> String {
 fn restreamd(window_millis: u64, task: &Task<'_>) -> anyhow::Result<Server> {
     let folder = tempfile::tempdir()?;
     let (api, rtmp) = (port::free(), port::free());
-    let window_millis = i64::try_from(window_millis)?;
+    let latency = i64::try_from(window_millis)?;
     let text = |addr: SocketAddr| addr.to_string();
     let (api_listen, rtmp_listen) = (text(api), text(rtmp));
     let data_dir = folder.path().join("data").to_string_lossy().into_owned();
@@ -120,7 +120,7 @@ fn restreamd(window_millis: u64, task: &Task<'_>) -> anyhow::Result<Server> {
         jwt_secret = JWT_SECRET
 
         [stream]
-        window_millis = window_millis
+        latency = latency
 
         [dial]
         allow = ["127.0.0.0/8"]
