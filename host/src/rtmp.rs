@@ -10,6 +10,7 @@ pub mod dial;
 pub mod listener;
 pub mod name;
 pub mod outbox;
+pub mod plain;
 pub mod play;
 pub mod policy;
 pub mod publish;

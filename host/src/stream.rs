@@ -7,10 +7,12 @@
 //! however many subscribers there are and however slow.
 
 mod backlog;
+pub mod cadence;
 pub mod headers;
 pub mod hub;
 pub mod latency;
 pub mod progress;
+pub mod pump;
 pub mod registry;
 pub mod ring;
 pub mod subscriber;
@@ -20,6 +22,7 @@ pub mod unit;
 pub use hub::{Feed, FeedId, Stream, StreamSnapshot};
 pub use latency::Latency;
 pub use progress::{AudioFacts, Stall, VideoFacts};
+pub use pump::{Outlet, Tap};
 pub use registry::{NameTaken, Streams};
 pub use subscriber::{Batch, Subscriber};
 pub use unit::Unit;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use restreamd_rtmp::session::Purpose;
+use restreamd_rtmp::session::{Media, Purpose};
 use restreamd_rtmp::url::RtmpUrl;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -238,25 +238,29 @@ impl Reader {
                         }
                     }
                 },
-                heard = dialed.next(), if lost.is_none() => match heard {
-                    Ok(Heard::Media(media)) => {
-                        if let Some(unit) = Unit::classify(media)
-                            && self.take(&unit)
-                        {
+                heard = dialed.next(), if lost.is_none() => {
+                    let mut heard = heard.map(Some);
+                    while let Ok(Some(Heard::Media(media))) = heard {
+                        if self.hear(media) {
                             self.hosts.reached(url.host(), url.port());
                         }
+                        heard = dialed.at_hand();
                     }
-                    Ok(Heard::Reconnect(to)) => {
-                        let soon = asked.is_some_and(|at| at.elapsed() < RECONNECT_EVERY);
-                        if successor.is_none() && !soon {
-                            let to = to.unwrap_or_else(|| url.clone());
-                            info!(to = %to, "the peer asks for a reconnect");
-                            asked = Some(Instant::now());
-                            successor = Some(Successor::dial(to, options.clone(), self.hosts.clone()));
+                    self.feed.depart();
+                    match heard {
+                        Ok(Some(Heard::Reconnect(to))) => {
+                            let soon = asked.is_some_and(|at| at.elapsed() < RECONNECT_EVERY);
+                            if successor.is_none() && !soon {
+                                let to = to.unwrap_or_else(|| url.clone());
+                                info!(to = %to, "the peer asks for a reconnect");
+                                asked = Some(Instant::now());
+                                successor = Some(Successor::dial(to, options.clone(), self.hosts.clone()));
+                            }
                         }
+                        Ok(_) => {}
+                        Err(failure) if successor.is_some() => lost = Some(failure),
+                        Err(failure) => return failure,
                     }
-                    Err(failure) if successor.is_some() => lost = Some(failure),
-                    Err(failure) => return failure,
                 },
                 () = tokio::time::sleep_until(check) => {
                     if !flowing {
@@ -280,9 +284,8 @@ impl Reader {
                 biased;
                 media = playing.next() => match media {
                     Ok(Some(media)) => {
-                        if let Some(unit) = Unit::classify(media) {
-                            self.take(&unit);
-                        }
+                        self.hear(media);
+                        self.feed.depart();
                     }
                     Ok(None) => return Failure::new(Class::Ended, format!("{origin} is played to its end")),
                     Err(error) => return unplayable(origin, &error),
@@ -305,7 +308,13 @@ impl Reader {
         for unit in &ready.units {
             self.take(unit);
         }
+        self.feed.depart();
         ready.dialed
+    }
+
+    /// One media message; true when media begins with it.
+    fn hear(&mut self, media: Media) -> bool {
+        Unit::classify(media).is_some_and(|unit| self.take(&unit))
     }
 
     /// One unit; true when media begins with it.

@@ -19,7 +19,7 @@ use super::publish::Publication;
 use super::{Access, Config};
 use crate::drain::Drain;
 use crate::id::StreamGuid;
-use crate::stream::{NameTaken, Streams};
+use crate::stream::{NameTaken, Outlet, Streams};
 
 /// Handshake and connect get so long each, as slow peers hold memory.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -87,11 +87,20 @@ pub enum Closed {
 pub trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Whether the kernel may join small writes while earlier ones are under way.
     fn join_writes(&self, join: bool);
+
+    /// A way for a stream's pump to write into it, if it has one: TLS has none.
+    fn outlet(&self) -> Option<Arc<dyn Outlet>> {
+        None
+    }
 }
 
 impl<S: Socket> Socket for &mut S {
     fn join_writes(&self, join: bool) {
         (**self).join_writes(join);
+    }
+
+    fn outlet(&self) -> Option<Arc<dyn Outlet>> {
+        (**self).outlet()
     }
 }
 
@@ -99,6 +108,7 @@ impl<S: Socket> Socket for &mut S {
 pub async fn serve(io: impl Socket, context: Arc<Context>) {
     let mut connection = Connection::new(io, context);
     let closed = connection.run().await;
+    connection.stop_pump();
     let (received, sent) = (connection.received, connection.outbox.sent());
     let skipped = connection.play.as_ref().map_or(0, Play::skipped);
     let reason = closed
@@ -187,8 +197,14 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Everything there is to send, until the player has nothing more.
+    /// Everything there is to send, until the player has nothing more. While the stream's
+    /// pump writes there is nothing to do but words of our own.
     async fn send(&mut self) -> Result<(), Closed> {
+        let pumped = self.play.as_ref().is_some_and(Play::is_pumped);
+        if pumped && self.session.output_pending() == 0 {
+            return Ok(());
+        }
+        self.stop_pump();
         loop {
             if let Some(bytes) = self.session.take_output() {
                 self.outbox.push(bytes);
@@ -205,8 +221,18 @@ impl<S: Socket> Connection<S> {
                 self.play = None;
             }
             if self.outbox.is_empty() && self.session.output_pending() == 0 {
-                return Ok(());
+                if self.play.as_mut().is_none_or(Play::pump) {
+                    return Ok(());
+                }
+                self.stop_pump();
             }
+        }
+    }
+
+    /// Whatever is written next is ours.
+    fn stop_pump(&mut self) {
+        if let Some(play) = self.play.as_mut() {
+            play.stop_pump(&mut self.outbox);
         }
     }
 
@@ -282,11 +308,13 @@ impl<S: Socket> Connection<S> {
                     drop(self.publications.remove(&stream_id))
                 }
                 ServerEvent::PlayFinished { stream_id } => {
+                    self.stop_pump();
                     self.play.take_if(|play| play.stream_id() == stream_id);
                 }
                 ServerEvent::Pong { .. } => {}
             }
         }
+        self.publications.values().for_each(Publication::depart);
         Ok(())
     }
 
@@ -328,7 +356,14 @@ impl<S: Socket> Connection<S> {
             Ok(stream) => {
                 info!("playing");
                 let wait = Duration::from_secs(self.context.config.play_wait_seconds);
-                self.play = Some(Play::begin(stream_id, stream, Instant::now() + wait));
+                let outlet = self.io.outlet();
+                self.stop_pump();
+                self.play = Some(Play::begin(
+                    stream_id,
+                    stream,
+                    Instant::now() + wait,
+                    outlet,
+                ));
             }
             Err((refusal, why)) => {
                 info!(why, "play refused");

@@ -147,6 +147,16 @@ impl Dialed {
         }
     }
 
+    /// What arrived together with what [`Dialed::next`] gave, without waiting.
+    pub fn at_hand(&mut self) -> Result<Option<Heard>, Failure> {
+        while let Some(event) = self.session.poll()? {
+            if let Some(heard) = self.judge(event)? {
+                return Ok(Some(heard));
+            }
+        }
+        Ok(None)
+    }
+
     /// Sends one media message, for a connection that publishes.
     pub async fn send(&mut self, media: &Media) -> Result<(), Failure> {
         self.session.send_media(media);

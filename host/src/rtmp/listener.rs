@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::connection::{self, Context, Socket};
+use super::plain::Plain;
 
 /// Bytes the kernel may hold for a player beyond what is under way to it, so that the
 /// decision what to leave out stays with us.
@@ -121,7 +122,7 @@ impl Listener {
 
 async fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, context: Arc<Context>) {
     let Some(tls) = tls else {
-        return connection::serve(stream, context).await;
+        return connection::serve(Plain::from(stream), context).await;
     };
     let handshake = TlsAcceptor::from(tls).accept(stream);
     let mut stream = match tokio::time::timeout(TLS_HANDSHAKE, handshake).await {
@@ -151,14 +152,8 @@ fn prepare(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
 }
 
-impl Socket for TcpStream {
-    fn join_writes(&self, join: bool) {
-        let _ = self.set_nodelay(!join);
-    }
-}
-
 impl Socket for TlsStream<TcpStream> {
     fn join_writes(&self, join: bool) {
-        self.get_ref().0.join_writes(join);
+        let _ = self.get_ref().0.set_nodelay(!join);
     }
 }

@@ -40,6 +40,11 @@ impl Outbox {
         self.sent
     }
 
+    /// Bytes that another wrote to the peer, before what waits here.
+    pub fn count(&mut self, written: u64) {
+        self.sent += written;
+    }
+
     /// Writes all there is. Fails when the peer takes nothing for ten seconds.
     pub async fn flush(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         while !self.queue.is_empty() {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use crate::id::StreamGuid;
-use crate::stream::{Batch, Stream, Subscriber};
+use crate::stream::{Batch, Outlet, Stream, Subscriber, Tap};
 
 /// How long a player may take to leave after the end was told.
 const GRACE: Duration = Duration::from_secs(2);
@@ -38,18 +38,27 @@ pub struct Play {
     stream_id: u32,
     stream: Arc<Stream>,
     subscriber: Subscriber,
+    /// To the stream's pump, where the socket allows it.
+    tap: Option<Tap>,
     state: State,
     batch: Vec<Wire>,
 }
 
 impl Play {
     /// Attaches to a stream; the player is told to go when media comes before `until`.
-    pub fn begin(stream_id: u32, stream: Arc<Stream>, until: Instant) -> Self {
+    pub fn begin(
+        stream_id: u32,
+        stream: Arc<Stream>,
+        until: Instant,
+        outlet: Option<Arc<dyn Outlet>>,
+    ) -> Self {
         let subscriber = Subscriber::new(stream.clone());
+        let tap = outlet.map(|outlet| Tap::new(stream.clone(), stream_id, outlet));
         Self {
             stream_id,
             stream,
             subscriber,
+            tap,
             state: State::Waiting(until),
             batch: Vec::new(),
         }
@@ -81,7 +90,10 @@ impl Play {
             State::Waiting(until) => {
                 let _ = tokio::time::timeout_at(until, self.subscriber.ready()).await;
             }
-            State::Playing => self.subscriber.ready().await,
+            State::Playing => match &self.tap {
+                Some(tap) if tap.is_open() => tap.returned().await,
+                _ => self.subscriber.ready().await,
+            },
             State::Ending(until) => tokio::time::sleep_until(until).await,
         }
     }
@@ -116,6 +128,30 @@ impl Play {
             outbox.push(rest);
         }
         Step::On
+    }
+
+    /// Lets the stream's pump write from here on. False when it cannot go on already. Whoever
+    /// has no pump waits for media as well.
+    pub fn pump(&mut self) -> bool {
+        match &self.tap {
+            Some(tap) if self.state == State::Playing => tap.open(&self.subscriber),
+            _ => true,
+        }
+    }
+
+    /// Whether the stream's pump writes and needs nothing.
+    pub fn is_pumped(&self) -> bool {
+        let tap = self.tap.as_ref();
+        tap.is_some_and(|tap| tap.is_open() && !tap.is_returned())
+    }
+
+    /// Takes over from the pump, with the rest of the message it was at.
+    pub fn stop_pump(&mut self, outbox: &mut Outbox) {
+        if let Some(tap) = &self.tap {
+            let (rest, written) = tap.shut(&mut self.subscriber);
+            outbox.count(written);
+            outbox.push(rest);
+        }
     }
 
     /// The end comes from elsewhere: tell the player.

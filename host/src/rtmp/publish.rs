@@ -29,11 +29,16 @@ impl Publication {
         })
     }
 
-    /// One media message.
+    /// One media message. [`Publication::depart`] must follow.
     pub fn push(&mut self, media: Media) {
         if let Some(unit) = Unit::classify(media) {
             self.feed.push(&unit);
         }
+    }
+
+    /// No other message is at hand.
+    pub fn depart(&self) {
+        self.feed.depart();
     }
 
     /// The stream.

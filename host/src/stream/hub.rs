@@ -10,9 +10,11 @@ use tokio::sync::{Notify, watch};
 
 use super::Config;
 use super::backlog::Backlog;
+use super::cadence::{Cadence, Departure};
 use super::headers::Headers;
 use super::latency::Latency;
 use super::progress::{AudioFacts, Progress, VideoFacts};
+use super::pump::Pump;
 use super::ring::{Bounds, Ring};
 use super::timeline::{Lane, Timeline};
 use super::unit::{Content, Unit};
@@ -41,10 +43,9 @@ pub struct Stream {
     inner: Mutex<Inner>,
     /// How long frames wait, in milliseconds; read for every frame.
     window: AtomicU64,
-    /// Frames were added; the flusher wakes the subscribers. It outlives the stream, to end the flusher.
-    dirty: Arc<Notify>,
-    /// The window is another one; the flusher looks again.
-    retimed: Arc<Notify>,
+    /// The time of the next departure changed. It outlives the stream, to end the timer.
+    timer: Arc<Notify>,
+    pub(super) pump: Pump,
     /// The next sequence number, or the end of the stream when closed.
     pub(super) progress: watch::Sender<Tip>,
     pub(super) subscribers: AtomicU64,
@@ -69,6 +70,7 @@ pub(super) struct Inner {
     pending: Option<FeedId>,
     bytes_in: u64,
     live_since: Option<(Instant, jiff::Timestamp)>,
+    cadence: Cadence,
     ended: bool,
 }
 
@@ -135,14 +137,15 @@ impl Stream {
                 pending: None,
                 bytes_in: 0,
                 live_since: None,
+                cadence: Cadence::default(),
                 ended: false,
             }),
-            dirty: Arc::default(),
-            retimed: Arc::default(),
+            timer: Arc::default(),
+            pump: Pump::default(),
             progress: watch::Sender::new(Tip::At(0)),
             subscribers: AtomicU64::new(0),
         });
-        tokio::spawn(flush(Arc::downgrade(&stream)));
+        tokio::spawn(keep_time(Arc::downgrade(&stream), stream.timer.clone()));
         stream
     }
 
@@ -152,7 +155,7 @@ impl Stream {
         let latency = latency.unwrap_or_else(|| self.config.latency_of(&self.guid));
         let former = self.window.swap(millis(latency), Ordering::Relaxed);
         if former != millis(latency) {
-            self.retimed.notify_waiters();
+            self.timer.notify_one();
         }
     }
 
@@ -236,7 +239,8 @@ impl Stream {
         inner.pending = None;
         drop(inner);
         self.progress.send_replace(Tip::Ended);
-        self.dirty.notify_one();
+        self.pump.departure(self);
+        self.timer.notify_one();
     }
 
     /// Whether it was ended.
@@ -317,14 +321,29 @@ impl Stream {
             inner.note_frame(now);
         }
         self.add(&mut inner, unit);
+        let sound = unit.lane == Lane::Audio && unit.is_frame() && inner.headers.has(Lane::Video);
+        inner.cadence.added(!sound, now);
+        true
+    }
+
+    /// Lets the frames that wait leave, if it is their time. `arm` leaves a later
+    /// departure to the timer.
+    fn depart(&self, arm: bool) -> Departure {
+        let now = tokio::time::Instant::now().into_std();
+        let audience = self.subscribers.load(Ordering::Relaxed) as usize;
+        let mut inner = self.inner.lock();
+        let departure = inner.cadence.ask(now, self.window(), audience);
+        let armed = arm && matches!(departure, Departure::At(_)) && inner.cadence.arm();
         let tip = Tip::At(inner.ring.next_seq());
         drop(inner);
-        if self.batches() {
-            self.dirty.notify_one();
-        } else {
-            self.show(tip);
+        if armed {
+            self.timer.notify_one();
         }
-        true
+        if departure == Departure::Now {
+            self.show(tip);
+            self.pump.departure(self);
+        }
+        departure
     }
 
     /// Wakes subscribers for frames up to here, if there are any they were not woken for.
@@ -433,8 +452,7 @@ impl Inner {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.dirty.notify_one();
-        self.retimed.notify_waiters();
+        self.timer.notify_one();
     }
 }
 
@@ -442,32 +460,26 @@ fn millis(latency: Latency) -> u64 {
     u64::try_from(latency.window().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Wakes subscribers at most once a window, and never later than a window after a frame.
-async fn flush(stream: Weak<Stream>) {
-    let Some((dirty, retimed)) = stream
-        .upgrade()
-        .map(|stream| (stream.dirty.clone(), stream.retimed.clone()))
-    else {
-        return;
-    };
+/// Lets frames leave whose time comes while no other frame does.
+async fn keep_time(stream: Weak<Stream>, timer: Arc<Notify>) {
+    let mut next: Option<Instant> = None;
     loop {
-        dirty.notified().await;
-        let Some(strong) = stream.upgrade() else {
+        match next {
+            Some(next) => {
+                let _ = tokio::time::timeout_at(next.into(), timer.notified()).await;
+            }
+            None => timer.notified().await,
+        }
+        let Some(stream) = stream.upgrade() else {
             return;
         };
-        let (tip, ended) = strong.read(|inner| (Tip::At(inner.ring.next_seq()), inner.ended));
-        if ended {
+        if stream.is_ended() {
             return;
         }
-        strong.show(tip);
-        // Before the window is read, so that no change of it is missed.
-        let changed = retimed.notified();
-        let window = strong.window();
-        drop(strong);
-        tokio::select! {
-            () = tokio::time::sleep(window) => {}
-            () = changed => {}
-        }
+        next = match stream.depart(false) {
+            Departure::At(at) => Some(at),
+            Departure::Now | Departure::None => None,
+        };
     }
 }
 
@@ -509,9 +521,10 @@ impl Feed {
         self.stream.resume(self.id);
     }
 
-    /// One unit, in the order it came.
+    /// One unit, in the order it came. [`Feed::depart`] must follow when no other is at
+    /// hand: units that came together leave together.
     pub fn push(&mut self, unit: &Unit) {
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         self.progress.lock().observe(unit, now);
         self.headers.take(unit);
         let may_start = self.may_start(unit);
@@ -520,6 +533,11 @@ impl Feed {
         } else {
             self.backlog.push(unit);
         }
+    }
+
+    /// What was pushed leaves for the subscribers, at once or when its time comes.
+    pub fn depart(&self) {
+        self.stream.depart(true);
     }
 
     fn may_start(&mut self, unit: &Unit) -> bool {
@@ -576,6 +594,7 @@ mod tests {
         while subscriber.take(&mut out) == Batch::Frames {}
         let begin = tokio::time::Instant::now();
         feed.push(&keyframe(at));
+        feed.depart();
         subscriber.ready().await;
         begin.elapsed().as_millis()
     }
@@ -599,6 +618,7 @@ mod tests {
         waited(&mut subscriber, &mut feed, 0).await;
         let begin = tokio::time::Instant::now();
         feed.push(&keyframe(40));
+        feed.depart();
         stream.set_latency(Some(Latency::LOW));
         subscriber.ready().await;
         assert!(begin.elapsed().as_millis() <= 1, "it waits no longer");

@@ -69,6 +69,17 @@ impl Subscriber {
         self.cursor.is_some()
     }
 
+    /// The next frame to hand out, once it has started.
+    pub(super) fn cursor(&self) -> Option<u64> {
+        self.cursor
+    }
+
+    /// The frames before this one were handed out by another.
+    pub(super) fn resume_at(&mut self, cursor: u64) {
+        self.cursor = Some(cursor);
+        self.tip.mark_changed();
+    }
+
     /// Waits until [`Subscriber::take`] may find something. Cancel safe.
     pub async fn ready(&mut self) {
         if self.tip.changed().await.is_err() {
