@@ -9,7 +9,6 @@ use clap::{Args, Parser, Subcommand};
 use restreamd::app::{App, auth_settings};
 use restreamd::auth::{Act, Auth};
 use restreamd::config::{Config, KEYS, StoreKind};
-use restreamd::drain::Drain;
 use restreamd::secrets::Secrets;
 use restreamd::{demo, plugin, telemetry};
 use tracing::info;
@@ -246,27 +245,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         info!(file = %made.display(), "a secret was made and kept");
     }
     let app = App::start(config, &secrets).await?;
-    drain_on_signal(app.drain.clone())?;
+    app.drain.start_on_signals()?;
     app.run().await;
-    Ok(())
-}
-
-/// SIGTERM and Ctrl-C drain; a second one ends the process.
-fn drain_on_signal(drain: Drain) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::spawn(async move {
-        loop {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-            if drain.is_started() {
-                std::process::exit(1);
-            }
-            drain.start();
-        }
-    });
     Ok(())
 }
 
