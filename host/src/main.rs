@@ -257,7 +257,7 @@ fn token(
     play: Option<String>,
     hours: u32,
 ) -> anyhow::Result<()> {
-    let secrets = Secrets::load(config)?;
+    let secrets = Secrets::of_a_node(config)?;
     let auth = Auth::new(&auth_settings(config, &secrets))?;
     let ttl = Duration::from_secs(u64::from(hours) * 3600);
     let token = match (publish, play) {
