@@ -85,30 +85,43 @@ struct Settings {
     /// The configuration file.
     #[arg(long, env = "RESTREAMD_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Where the REST API listens.
     #[arg(long, value_name = "ADDR")]
     api_listen: Option<String>,
+    /// Where RTMP listens.
     #[arg(long, value_name = "ADDR")]
     rtmp_listen: Option<String>,
+    /// Where RTMPS listens.
     #[arg(long, value_name = "ADDR")]
     rtmps_listen: Option<String>,
+    /// How clients reach this node: `serverAddress` in answers.
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
+    /// Where the store and the secrets that were made lie.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
+    /// Where plugins lie, `<type>.wasm`.
     #[arg(long, value_name = "DIR")]
     plugin_dir: Option<String>,
+    /// Where FLV and MP4 files lie that plugins may play.
     #[arg(long, value_name = "DIR")]
     media_dir: Option<String>,
+    /// This node's name.
     #[arg(long, value_name = "NAME")]
     node_id: Option<String>,
+    /// This node's group.
     #[arg(long, value_name = "NAME")]
     node_group: Option<String>,
+    /// `embedded`, or `memory` for a node that forgets.
     #[arg(long, value_name = "KIND")]
     store: Option<String>,
+    /// The administrator's name.
     #[arg(long, value_name = "NAME")]
     admin_user: Option<String>,
+    /// The administrator's password or its argon2 hash; other users of the machine see flags.
     #[arg(long, value_name = "TEXT")]
     admin_password: Option<String>,
+    /// The key of tokens, at least 32 bytes; other users of the machine see flags.
     #[arg(long, value_name = "TEXT")]
     jwt_secret: Option<String>,
 }
@@ -287,4 +300,38 @@ fn component(
     std::fs::write(output, component)
         .map_err(|error| anyhow::anyhow!("{}: {error}", output.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn without_help(command: &clap::Command, path: &str) -> Vec<String> {
+        let path = format!("{path} {}", command.get_name());
+        let arguments = command
+            .get_arguments()
+            .filter(|argument| argument.get_help().is_none())
+            .map(|argument| format!("{path} {}", argument.get_id()));
+        let nameless = command
+            .get_subcommands()
+            .filter(|command| command.get_about().is_none())
+            .map(|command| format!("{path} {}", command.get_name()));
+        arguments
+            .chain(nameless)
+            .chain(
+                command
+                    .get_subcommands()
+                    .flat_map(|command| without_help(command, &path)),
+            )
+            .collect()
+    }
+
+    #[test]
+    fn every_command_and_flag_says_what_it_is_for() {
+        let mut cli = Cli::command();
+        cli.build();
+        assert_eq!(without_help(&cli, ""), [""; 0]);
+    }
 }
