@@ -163,6 +163,7 @@ impl App {
             provisions,
             auth: auth.clone(),
             config: Arc::new(config.api.clone()),
+            document: api::document(flv::described(&config.flv)),
             registry: Arc::new(registry),
             metrics: api_metrics,
         };
