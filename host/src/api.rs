@@ -39,6 +39,7 @@ mod plugin;
 mod probe;
 mod provision;
 mod stream;
+mod wishes;
 
 pub use config::{Config, StreamRoutes};
 pub(crate) use error::{Code, Error};
