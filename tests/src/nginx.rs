@@ -83,6 +83,11 @@ impl Nginx {
         })
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The RTMP address of a stream of the application `live`.
     pub fn url(&self, name: &str) -> String {
         format!("rtmp://{}/live/{name}", self.addr)
