@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRef};
 use axum::routing::{get, post, put};
 use axum::{Extension, middleware};
@@ -38,10 +39,12 @@ mod plugin;
 mod probe;
 mod provision;
 mod stream;
+mod wishes;
 
 pub use config::{Config, StreamRoutes};
 pub(crate) use error::{Code, Error};
 pub use metrics::Metrics;
+pub use openapi::document;
 
 /// A request's body; 32 provisions of 32 KiB each.
 const MAX_BODY: usize = 1024 * 1024;
@@ -65,6 +68,8 @@ pub struct State {
     pub auth: Auth,
     /// The `[api]` table.
     pub config: Arc<Config>,
+    /// What `openapi.json` says.
+    pub document: Bytes,
     /// Everything `/metrics` shows.
     pub registry: Arc<Registry>,
     /// What the API itself counts.

@@ -2,6 +2,7 @@
 //!
 //! Wiring only: every decision is in a module of its own.
 
+mod advertise;
 mod flv;
 pub mod metrics;
 mod socket;
@@ -107,10 +108,7 @@ impl App {
             id: config.node_id.clone(),
             group: config.node_group.clone(),
             sub_group: "default".to_owned(),
-            address: config
-                .advertise
-                .clone()
-                .unwrap_or_else(|| rtmp_addr.ip().to_string()),
+            address: advertise::address(config.advertise.as_deref(), rtmp_addr),
             capacity: config.limits.pulls,
         };
         let cluster = Cluster::new(
@@ -165,6 +163,7 @@ impl App {
             provisions,
             auth: auth.clone(),
             config: Arc::new(config.api.clone()),
+            document: api::document(flv::described(&config.flv)),
             registry: Arc::new(registry),
             metrics: api_metrics,
         };

@@ -51,7 +51,8 @@ pub struct Config {
     pub rtmp_listen: SocketAddr,
     /// Where RTMPS listens, if anywhere.
     pub rtmps_listen: Option<SocketAddr>,
-    /// `serverAddress`: how clients reach this node; by default the address RTMP listens on.
+    /// `serverAddress`: how clients reach this node; by default the address RTMP listens on,
+    /// and of a node that listens on every address the one it reaches the internet from.
     pub advertise: Option<String>,
     /// Where state lives.
     pub data_dir: PathBuf,

@@ -34,7 +34,7 @@ const CLIP: &[u8] = include_bytes!("../demo/clip.flv");
 const LIVE_WITHIN: Duration = Duration::from_secs(20);
 const PROVISION: &str = "rtmppull1";
 
-/// Runs the demo until Ctrl-C.
+/// Runs the demo until Ctrl-C, SIGTERM or `POST admin/drain`.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     telemetry::start(&telemetry::Config {
         filter: "warn".to_owned(),
@@ -45,6 +45,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let user = config.admin_user.clone();
     let app = App::start(config, &secrets).await?;
     let drain = app.drain.clone();
+    drain.start_on_signals()?;
     let (api, rtmp) = (app.api, app.rtmp);
     let node = tokio::spawn(app.run());
     drain.spawn(publish(rtmp, drain.clone()));
@@ -57,10 +58,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let walked = tokio::select! {
         walked = walk_through(api, rtmp, &user, &secrets.admin_password) => walked,
-        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
+        () = drain.started() => Ok(()),
     };
     if let Ok(()) = walked {
-        tokio::signal::ctrl_c().await?;
+        drain.started().await;
     }
     say("\ndraining\n");
     drain.start();

@@ -1,7 +1,9 @@
 //! Stopping: one signal that everybody hears, and waiting until all are done.
 
+use std::io;
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +34,26 @@ impl Drain {
     /// Resolves when it is started.
     pub fn started(&self) -> WaitForCancellationFuture<'_> {
         self.token.cancelled()
+    }
+
+    /// Starts it at SIGTERM and Ctrl-C; a second one ends the process at once. To be
+    /// called once, on a runtime.
+    pub fn start_on_signals(&self) -> io::Result<()> {
+        let (mut term, mut int) = (
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        );
+        let drain = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+                if drain.is_started() {
+                    std::process::exit(1);
+                }
+                drain.start();
+            }
+        });
+        Ok(())
     }
 
     /// Spawns a task that [`Drain::finished`] waits for.

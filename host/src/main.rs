@@ -9,7 +9,6 @@ use clap::{Args, Parser, Subcommand};
 use restreamd::app::{App, auth_settings};
 use restreamd::auth::{Act, Auth};
 use restreamd::config::{Config, KEYS, StoreKind};
-use restreamd::drain::Drain;
 use restreamd::secrets::Secrets;
 use restreamd::{demo, plugin, telemetry};
 use tracing::info;
@@ -86,30 +85,43 @@ struct Settings {
     /// The configuration file.
     #[arg(long, env = "RESTREAMD_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Where the REST API listens.
     #[arg(long, value_name = "ADDR")]
     api_listen: Option<String>,
+    /// Where RTMP listens.
     #[arg(long, value_name = "ADDR")]
     rtmp_listen: Option<String>,
+    /// Where RTMPS listens.
     #[arg(long, value_name = "ADDR")]
     rtmps_listen: Option<String>,
+    /// How clients reach this node: `serverAddress` in answers.
     #[arg(long, value_name = "HOST")]
     advertise: Option<String>,
+    /// Where the store and the secrets that were made lie.
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
+    /// Where plugins lie, `<type>.wasm`.
     #[arg(long, value_name = "DIR")]
     plugin_dir: Option<String>,
+    /// Where FLV and MP4 files lie that plugins may play.
     #[arg(long, value_name = "DIR")]
     media_dir: Option<String>,
+    /// This node's name.
     #[arg(long, value_name = "NAME")]
     node_id: Option<String>,
+    /// This node's group.
     #[arg(long, value_name = "NAME")]
     node_group: Option<String>,
+    /// `embedded`, or `memory` for a node that forgets.
     #[arg(long, value_name = "KIND")]
     store: Option<String>,
+    /// The administrator's name.
     #[arg(long, value_name = "NAME")]
     admin_user: Option<String>,
+    /// The administrator's password or its argon2 hash; other users of the machine see flags.
     #[arg(long, value_name = "TEXT")]
     admin_password: Option<String>,
+    /// The key of tokens, at least 32 bytes; other users of the machine see flags.
     #[arg(long, value_name = "TEXT")]
     jwt_secret: Option<String>,
 }
@@ -246,27 +258,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         info!(file = %made.display(), "a secret was made and kept");
     }
     let app = App::start(config, &secrets).await?;
-    drain_on_signal(app.drain.clone())?;
+    app.drain.start_on_signals()?;
     app.run().await;
-    Ok(())
-}
-
-/// SIGTERM and Ctrl-C drain; a second one ends the process.
-fn drain_on_signal(drain: Drain) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::spawn(async move {
-        loop {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-            if drain.is_started() {
-                std::process::exit(1);
-            }
-            drain.start();
-        }
-    });
     Ok(())
 }
 
@@ -277,7 +270,7 @@ fn token(
     play: Option<String>,
     hours: u32,
 ) -> anyhow::Result<()> {
-    let secrets = Secrets::load(config)?;
+    let secrets = Secrets::of_a_node(config)?;
     let auth = Auth::new(&auth_settings(config, &secrets))?;
     let ttl = Duration::from_secs(u64::from(hours) * 3600);
     let token = match (publish, play) {
@@ -307,4 +300,38 @@ fn component(
     std::fs::write(output, component)
         .map_err(|error| anyhow::anyhow!("{}: {error}", output.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn without_help(command: &clap::Command, path: &str) -> Vec<String> {
+        let path = format!("{path} {}", command.get_name());
+        let arguments = command
+            .get_arguments()
+            .filter(|argument| argument.get_help().is_none())
+            .map(|argument| format!("{path} {}", argument.get_id()));
+        let nameless = command
+            .get_subcommands()
+            .filter(|command| command.get_about().is_none())
+            .map(|command| format!("{path} {}", command.get_name()));
+        arguments
+            .chain(nameless)
+            .chain(
+                command
+                    .get_subcommands()
+                    .flat_map(|command| without_help(command, &path)),
+            )
+            .collect()
+    }
+
+    #[test]
+    fn every_command_and_flag_says_what_it_is_for() {
+        let mut cli = Cli::command();
+        cli.build();
+        assert_eq!(without_help(&cli, ""), [""; 0]);
+    }
 }

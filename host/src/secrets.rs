@@ -27,10 +27,24 @@ pub struct Secrets {
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {source}", path.display())]
-pub struct Error {
-    path: PathBuf,
-    source: io::Error,
+pub enum Error {
+    /// Its file cannot be read or made.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No node has made one there.
+    #[error(
+        "{}: no node has kept its secret here: give the node's --config or --data-dir, or its jwt_secret",
+        path.display()
+    )]
+    NoNode {
+        /// Where it would be.
+        path: PathBuf,
+    },
 }
 
 impl Secrets {
@@ -53,6 +67,21 @@ impl Secrets {
             made,
         })
     }
+
+    /// Those a node has already: nothing is made or kept. The password is a random one
+    /// when it is not given, since tokens need none.
+    pub fn of_a_node(config: &Config) -> Result<Self, Error> {
+        let jwt_secret = match &config.jwt_secret {
+            Some(given) => given.clone(),
+            None => found(&config.data_dir.join("jwt_secret"))?,
+        };
+        let password = config.admin_password.clone();
+        Ok(Self {
+            admin_password: password.unwrap_or_else(|| random(18)),
+            jwt_secret,
+            made: Vec::new(),
+        })
+    }
 }
 
 /// Random text of so many random bytes.
@@ -64,18 +93,26 @@ pub fn random(bytes: usize) -> Secret {
 
 fn kept(dir: &Path, name: &str, bytes: usize, made: &mut Vec<PathBuf>) -> Result<Secret, Error> {
     let path = dir.join(name);
-    match read(&path) {
-        Ok(text) => return Ok(Secret::new(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(Error { path, source }),
+    match found(&path) {
+        Err(Error::NoNode { .. }) => {}
+        done => return done,
     }
     let secret = random(bytes);
-    write(dir, &path, &secret).map_err(|source| Error {
+    write(dir, &path, &secret).map_err(|source| Error::File {
         path: path.clone(),
         source,
     })?;
     made.push(path);
     Ok(secret)
+}
+
+fn found(path: &Path) -> Result<Secret, Error> {
+    let path = path.to_owned();
+    match read(&path) {
+        Ok(text) => Ok(Secret::new(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NoNode { path }),
+        Err(source) => Err(Error::File { path, source }),
+    }
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -137,5 +174,20 @@ mod tests {
         assert!(second.made.is_empty());
         assert_eq!(first.jwt_secret, second.jwt_secret);
         assert!(first.jwt_secret.expose().len() >= 32);
+    }
+
+    #[test]
+    fn secrets_of_a_node_are_found_and_never_made() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = Config {
+            data_dir: dir.path().join("data"),
+            ..Config::default()
+        };
+        let none = Secrets::of_a_node(&config).expect_err("no node was here");
+        assert!(matches!(&none, Error::NoNode { path } if path.ends_with("data/jwt_secret")));
+        assert!(!config.data_dir.exists());
+        let made = Secrets::load(&config).expect("made");
+        let found = Secrets::of_a_node(&config).expect("found");
+        assert_eq!((found.jwt_secret, found.made.len()), (made.jwt_secret, 0));
     }
 }

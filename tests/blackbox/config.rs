@@ -1,7 +1,7 @@
 //! Configuration: file, then environment, then flags; a bad key is one line and exit 64.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -167,6 +167,29 @@ fn public_listeners_have_to_be_asked_for_in_so_many_words() {
             .announce("plain")
             .start(),
     );
+}
+
+#[test]
+fn clients_of_a_node_on_every_address_are_sent_where_it_can_be_reached() {
+    let host = node()
+        .set("rtmp_listen", "0.0.0.0:0")
+        .announce("advertise is not set")
+        .start();
+    let warned = |line: &String| line.contains("advertise is not set");
+    assert!(host.logs().iter().any(warned), "it does not warn");
+    let path = "/as/v1/streams/stream/nodegroup1/publish/live/cam";
+    let element = host.client().get(path).list().remove(0);
+    let address = element["serverAddress"].as_str().expect("an address");
+    let ip: IpAddr = address.parse().expect("an IP address");
+    assert!(!ip.is_unspecified(), "{element}");
+    TcpStream::connect((ip, host.rtmp.port())).expect("RTMP is there");
+
+    let named = node()
+        .set("rtmp_listen", "0.0.0.0:0")
+        .set("advertise", "media1.example")
+        .start();
+    let element = named.client().get(path).list().remove(0);
+    assert_eq!(element["serverAddress"], "media1.example", "{element}");
 }
 
 #[test]

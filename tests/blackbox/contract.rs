@@ -15,8 +15,11 @@ const STREAM_ROUTES: &str = "/streams/stream/";
 /// Answers to another authentication.
 const LOGIN: &str = "/auth/login";
 
+/// Media, and the page that plays it: open as playing over RTMP is.
+const MEDIA: [&str; 2] = ["/flv/", "/watch/"];
+
 /// Every row of the contract: method and path below /as/v1.
-const ROWS: [(&str, &str); 24] = [
+const ROWS: [(&str, &str); 26] = [
     ("put", "/auth/login"),
     ("post", "/streams/provision/{ng}"),
     ("put", "/streams/provision/{ng}"),
@@ -41,6 +44,8 @@ const ROWS: [(&str, &str); 24] = [
     ("get", "/plugins/{name}"),
     ("post", "/plugins/{name}/reload"),
     ("post", "/plugins/{name}/rollback"),
+    ("get", "/flv/{guid}"),
+    ("get", "/watch/{guid}"),
 ];
 
 fn document(host: &TestHost) -> Value {
@@ -95,6 +100,18 @@ fn every_row_of_the_contract_is_described() {
 }
 
 #[test]
+fn routes_that_are_not_served_here_are_not_described() {
+    for host in [
+        node().set("flv.enabled", false).start(),
+        node().set("flv.listen", "127.0.0.1:0").start(),
+    ] {
+        let media = |path: &String| MEDIA.iter().any(|begin| path.starts_with(begin));
+        let all = operations(&document(&host));
+        assert!(!all.iter().any(|(_, path)| media(path)), "{all:?}");
+    }
+}
+
+#[test]
 fn every_closed_route_refuses_without_a_token() {
     let host = node().start();
     let api = restreamd_tests::api::Api::new(host.api);
@@ -103,6 +120,7 @@ fn every_closed_route_refuses_without_a_token() {
         let filled = fill(&path);
         let open = OPEN.iter().any(|end| path.ends_with(end))
             || path.contains(STREAM_ROUTES)
+            || MEDIA.iter().any(|begin| path.starts_with(begin))
             || path.ends_with(LOGIN);
         for client in [&api, &stale] {
             // A body where one belongs: the refusal must come before it is looked at.

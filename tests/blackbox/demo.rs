@@ -31,10 +31,9 @@ fn word(text: &str, prefix: &str) -> Option<String> {
     )
 }
 
-#[test]
-fn demo_pulls_its_own_clip_and_prints_lines_that_work() {
-    let mut demo = demo("127.0.0.1:0", "127.0.0.1:0");
-    let said = eventually("the demo shows the way on", Duration::from_secs(60), || {
+/// What it said once it has shown the way on.
+fn shown(demo: &mut Running) -> String {
+    eventually("the demo shows the way on", Duration::from_secs(60), || {
         assert!(
             demo.ended().is_none(),
             "it ended: {} {}",
@@ -48,7 +47,19 @@ fn demo_pulls_its_own_clip_and_prints_lines_that_work() {
         } else {
             Err(format!("{said}\n{}", demo.stderr.text()))
         }
-    });
+    })
+}
+
+/// The token it prints.
+fn token(said: &str) -> &str {
+    let line = said.lines().find_map(|l| l.trim().strip_prefix("JWT="));
+    line.unwrap_or_else(|| panic!("no token: {said}"))
+}
+
+#[test]
+fn demo_pulls_its_own_clip_and_prints_lines_that_work() {
+    let mut demo = demo("127.0.0.1:0", "127.0.0.1:0");
+    let said = shown(&mut demo);
     let url = said
         .split_whitespace()
         .find_map(|w| word(w, "rtmp://").filter(|u| u.ends_with("live/pull1")));
@@ -63,10 +74,7 @@ fn demo_pulls_its_own_clip_and_prints_lines_that_work() {
     );
     assert!(said.contains("/watch/live/pull1"), "{said}");
 
-    let token = said
-        .lines()
-        .find_map(|l| l.trim().strip_prefix("JWT="))
-        .unwrap_or_else(|| panic!("no token: {said}"));
+    let token = token(&said);
     let folder = tempfile::tempdir().expect("the temporary folder is writable");
     let lines: Vec<_> = said
         .lines()
@@ -99,6 +107,26 @@ fn demo_pulls_its_own_clip_and_prints_lines_that_work() {
         "Ctrl-C drains: {ended} {}",
         demo.stderr.text()
     );
+}
+
+#[test]
+fn demo_ends_well_at_sigterm_and_when_it_is_drained_over_the_api() {
+    let mut terminated = demo("127.0.0.1:0", "127.0.0.1:0");
+    shown(&mut terminated);
+    terminated.terminate();
+    let ended = terminated.wait(SOON * 2);
+    assert!(ended.success(), "{ended} {}", terminated.stderr.text());
+
+    let mut drained = demo("127.0.0.1:0", "127.0.0.1:0");
+    let said = shown(&mut drained);
+    let url = word(&said, "http://").unwrap_or_else(|| panic!("no API: {said}"));
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let line =
+        format!("curl -s -X POST -H \"Authorization: Bearer ${{JWT}}\" {url}/as/v1/admin/drain");
+    let answer = shell_line(&line, folder.path(), &[("JWT", token(&said))]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let ended = drained.wait(SOON * 2);
+    assert!(ended.success(), "{ended} {}", drained.stderr.text());
 }
 
 #[test]

@@ -111,6 +111,28 @@ fn the_command_makes_each_kind_of_token() {
 }
 
 #[test]
+fn the_command_makes_no_secret_where_no_node_is() {
+    let builder = node().without("jwt_secret").without("admin_password");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_restreamd"));
+    command
+        .arg("token")
+        .arg("--config")
+        .arg(builder.write_config());
+    let mut running = Running::start(&mut command, "restreamd");
+    assert!(!running.wait(SOON).success());
+    let (said, data) = (running.stderr.text(), builder.folder().join("data"));
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let file = data.join("jwt_secret");
+    assert!(said.contains(file.to_str().expect("UTF-8")), "{said}");
+    assert!(running.stdout.text().is_empty() && !data.exists());
+    // With a node there, its secret is the one that counts.
+    let host = builder.clone().start();
+    let api = restreamd_tests::api::Api::new(host.api);
+    let token = made(&builder, &[]);
+    api.with_token(&token).get("/as/v1/plugins").list();
+}
+
+#[test]
 fn closed_stream_routes_ask_for_the_admin_token() {
     let host = node().set("api.stream_routes", "jwt").start();
     let api = host.client();

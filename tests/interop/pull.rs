@@ -6,6 +6,7 @@ use restreamd_tests::clip::Clip;
 use restreamd_tests::ffmpeg;
 use restreamd_tests::nginx::Nginx;
 use restreamd_tests::player::Player;
+use restreamd_tests::port;
 use restreamd_tests::provision::Provision;
 
 use crate::{SOON, node};
@@ -33,6 +34,36 @@ fn nginx_rtmp_is_pulled_and_pulled_again_when_its_publisher_returns() {
     player.wait_for_more(60, SOON);
     player.assert_monotonic();
     assert!(publisher.ended().is_none(), "{}", publisher.stderr.text());
+}
+
+#[test]
+fn ffmpeg_that_waits_as_a_server_is_pulled() {
+    let clip = Clip::small();
+    let host = node().start();
+    let api = host.client();
+    let addr = port::free();
+    let url = format!("rtmp://{addr}/live/stream1?key=1");
+    let pull = Provision::pull("ffmpeg-pull", "live/pull1", &url);
+    api.start(&pull);
+    // Nobody is there yet; ffmpeg serves one player, whoever comes first.
+    api.wait_for(pull.guid(), "the first dial failed", SOON, |s| {
+        s["history"][0]["class"] == "refused"
+    });
+    let mut server = ffmpeg::serve(&clip, &url);
+    api.wait_for_state(pull.guid(), "LIVE", SOON);
+    let player = Player::attach(&host.url("live/pull1"));
+    player.wait_for_more(200, SOON);
+    player.assert_unbroken(&clip);
+    player.assert_monotonic();
+    ffmpeg::decodes(&host.url("live/pull1"), Duration::from_secs(2));
+
+    // The next one is pulled like the first.
+    server.kill();
+    api.wait_for_state(pull.guid(), "WAIT", SOON);
+    let _next = ffmpeg::serve(&clip, &url);
+    api.wait_for_state(pull.guid(), "LIVE", SOON);
+    player.wait_for_more(60, SOON);
+    player.assert_monotonic();
 }
 
 #[test]

@@ -11,6 +11,7 @@ use restreamd_tests::continuity::breaks;
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::ffmpeg;
 use restreamd_tests::host::{Builder, TestHost};
+use restreamd_tests::rtmpdump::Rtmpdump;
 
 use crate::{SOON, node};
 
@@ -60,6 +61,18 @@ fn ffmpeg_publishes_and_plays_over_tls() {
     });
     publisher.interrupt();
     assert!(player.wait(SOON).success(), "{}", player.stderr.text());
+}
+
+#[test]
+fn rtmpdump_records_every_packet_over_tls() {
+    let clip = Clip::small();
+    let host = secure().start();
+    let _publisher = ffmpeg::publish(&clip, &url(&host));
+    host.client().wait_for_stream("live/cam", SOON);
+    let mut player = Rtmpdump::record(&url(&host));
+    player.wait_for_more(100_000, SOON);
+    player.finish();
+    ffmpeg::plays_the_clip(&clip, &text(&player.file()), 60, 40);
 }
 
 #[test]

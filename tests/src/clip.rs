@@ -136,6 +136,17 @@ impl Clip {
     }
 }
 
+/// Cuts a file that a player was writing when it was stopped behind its last whole tag.
+///
+/// # Panics
+/// When the file cannot be read or written.
+pub fn trim(path: &Path) {
+    let file = fs::read(path).expect("the recording is there");
+    let whole: usize = tags(&file).iter().map(|tag| 11 + tag.body.len() + 4).sum();
+    let end = file.len().min(9 + 4 + whole);
+    fs::write(path, &file[..end]).expect("the recording can be written");
+}
+
 fn encode(shape: Shape, path: &Path) {
     let Shape {
         size: (width, height),

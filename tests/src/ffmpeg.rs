@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::clip::Clip;
+use crate::continuity::breaks;
 use crate::eventually::eventually;
 use crate::proc::Running;
 
@@ -32,6 +33,16 @@ pub fn publish_at(clip: &Clip, url: &str, speed: u32) -> Running {
         "flv",
         url,
     ]);
+    Running::start(&mut command, "ffmpeg")
+}
+
+/// Waits as a server at `url` for one player, and plays a clip to it in an endless loop.
+pub fn serve(clip: &Clip, url: &str) -> Running {
+    let mut command = ffmpeg();
+    command.args(["-re", "-stream_loop", "-1", "-i"]);
+    command.arg(clip.path()).args(["-c", "copy"]);
+    command.args(["-flvflags", "no_sequence_end+no_duration_filesize"]);
+    command.args(["-f", "flv", "-listen", "1", url]);
     Running::start(&mut command, "ffmpeg")
 }
 
@@ -178,6 +189,29 @@ pub fn packets(input: &str, seconds: u32) -> Vec<Packet> {
 /// Packets of one kind.
 pub fn of_kind(packets: &[Packet], kind: &str) -> Vec<Packet> {
     packets.iter().filter(|p| p.kind == kind).cloned().collect()
+}
+
+/// Asserts that what was played, a file or `seconds` of a stream, is an unbroken run of
+/// the looped clip: at least `least` packets of each kind.
+///
+/// # Panics
+/// When it is not.
+pub fn plays_the_clip(clip: &Clip, played: &str, seconds: u32, least: usize) {
+    let source = packets(clip.path().to_str().expect("UTF-8"), 3_600);
+    let played = packets(played, seconds);
+    for kind in ["video", "audio"] {
+        let (source, played) = (of_kind(&source, kind), of_kind(&played, kind));
+        assert!(
+            played.len() >= least,
+            "only {} {kind} packets",
+            played.len()
+        );
+        let found = breaks(&source, &played);
+        assert!(
+            found.is_empty(),
+            "{kind} packets are missing before {found:?}"
+        );
+    }
 }
 
 /// Codec, width and height of a stream's picture as ffprobe sees it: `h264,320,180`.

@@ -28,4 +28,5 @@ pub mod proc;
 pub mod provision;
 pub mod rtmpdump;
 pub mod source;
+pub mod tap;
 pub mod token;

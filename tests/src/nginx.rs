@@ -31,18 +31,26 @@ impl Nginx {
     /// # Panics
     /// When nginx or its RTMP module is missing.
     pub fn start() -> Self {
+        Self::with("")
+    }
+
+    /// Starts it with these directives in its application: `pull …;`, `push …;`.
+    ///
+    /// # Panics
+    /// When nginx or its RTMP module is missing.
+    pub fn with(directives: &str) -> Self {
         assert!(
             Path::new(MODULE).is_file(),
             "{MODULE} is missing: install the package libnginx-mod-rtmp"
         );
-        let started = (0..ATTEMPTS).find_map(|_| Self::try_start(port::free()));
+        let started = (0..ATTEMPTS).find_map(|_| Self::try_start(port::free(), directives));
         started.expect("one of a few free ports stays free")
     }
 
-    fn try_start(addr: SocketAddr) -> Option<Self> {
+    fn try_start(addr: SocketAddr, directives: &str) -> Option<Self> {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
         let config = folder.path().join("nginx.conf");
-        fs::write(&config, configuration(addr)).expect("a fresh folder is writable");
+        fs::write(&config, configuration(addr, directives)).expect("a fresh folder is writable");
         let mut command = Command::new("/usr/sbin/nginx");
         command
             .arg("-p")
@@ -75,6 +83,11 @@ impl Nginx {
         })
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// The RTMP address of a stream of the application `live`.
     pub fn url(&self, name: &str) -> String {
         format!("rtmp://{}/live/{name}", self.addr)
@@ -86,12 +99,12 @@ impl Nginx {
     }
 }
 
-fn configuration(addr: SocketAddr) -> String {
+fn configuration(addr: SocketAddr, directives: &str) -> String {
     // One process, so that ending it by its id ends all of it.
     format!(
         "load_module {MODULE};\n\
          daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr info;\n\
          events {{ worker_connections 256; }}\n\
-         rtmp {{ server {{ listen {addr}; chunk_size 4096; application live {{ live on; }} }} }}\n"
+         rtmp {{ server {{ listen {addr}; chunk_size 4096; application live {{ live on; {directives} }} }} }}\n"
     )
 }

@@ -20,10 +20,16 @@ pub struct Rtmpdump {
 impl Rtmpdump {
     /// Starts to record a live stream.
     pub fn record(url: &str) -> Self {
+        Self::with(&["--live", "-r", url])
+    }
+
+    /// Starts to record with these arguments.
+    pub fn with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("the temporary folder is writable");
         let mut command = Command::new("rtmpdump");
         command
-            .args(["--live", "-r", url, "-o"])
+            .args(arguments)
+            .arg("-o")
             .arg(folder.path().join("record.flv"));
         Self {
             running: Running::start(&mut command, "rtmpdump"),

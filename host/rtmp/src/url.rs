@@ -70,6 +70,9 @@ pub enum UrlError {
     /// No stream name.
     #[error("url has no stream name")]
     Name,
+    /// Its parts are legal, but their text would be read as other parts.
+    #[error("url has a query in its app that no text can hold")]
+    NoText,
 }
 
 /// A parsed RTMP URL.

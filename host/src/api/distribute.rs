@@ -8,6 +8,7 @@ use super::element::{Place, StreamElement, Subject};
 use super::error::{Code, Error, ErrorBody, unplaced};
 use super::extract::{Path, Query, provision_guid, stream_guid};
 use super::stream::Streams;
+use super::wishes::Wishes;
 use crate::cluster::{Constraints, Node};
 use crate::id::{NodeGroup, ProvisionGuid, StreamGuid};
 use crate::provision::ProvisionStream;
@@ -18,10 +19,7 @@ use crate::provision::ProvisionStream;
     params(
         ("ng" = String, Path, description = "Node group, or `default`"),
         ("guid" = String, Path, description = "The provision"),
-        ("strict" = Option<bool>, Query, description = "Only nodes of the subgroup, and exactly `endpoints` of them"),
-        ("subgroup" = Option<String>, Query, description = "Also `subGroup` or `region`"),
-        ("endpoints" = Option<usize>, Query, description = "At most so many nodes"),
-        ("capabilities" = Option<String>, Query, description = "PUBLISH, SUBSCRIBE; others are refused"),
+        Wishes,
         ("blocking" = Option<bool>, Query, description = "The answer always waits for the node"),
     ),
     responses((status = 200, description = "Done", body = Vec<StreamElement>), (status = "4XX", description = "The request is refused", body = ErrorBody), (status = "5XX", description = "It cannot be done now", body = ErrorBody))
@@ -33,7 +31,7 @@ pub(super) async fn distribute(
     query: Query,
 ) -> Result<Json<Vec<StreamElement>>, Error> {
     let (group, guid) = (state.group(&ng)?, provision_guid(&guid)?);
-    let constraints = constraints(&query)?;
+    let constraints = Wishes::of(&query)?.constraints()?;
     query.flag("blocking", true)?;
     query.flag("restream", true)?;
     let provision = state.provisions.get(&group, &guid).await?;
@@ -58,11 +56,7 @@ pub(super) async fn distribute(
         ("streamGuid" = String, Path, description = "`app/[room/]name`"),
         ("restream" = Option<bool>, Query, description = "Distribute the provision about this stream"),
         ("distribute" = Option<bool>, Query, description = "With restream=true, false only asks who has it"),
-        ("transcode" = Option<bool>, Query, description = "true is refused"),
-        ("strict" = Option<bool>, Query, description = "Only nodes of the subgroup, and exactly `endpoints` of them"),
-        ("subgroup" = Option<String>, Query, description = "Also `subGroup` or `region`"),
-        ("endpoints" = Option<usize>, Query, description = "At most so many nodes"),
-        ("capabilities" = Option<String>, Query, description = "PUBLISH, SUBSCRIBE; others are refused"),
+        Wishes,
     ),
     responses((status = 200, description = "Done", body = Vec<StreamElement>), (status = "4XX", description = "The request is refused", body = ErrorBody), (status = "5XX", description = "It cannot be done now", body = ErrorBody))
 )]
@@ -73,7 +67,7 @@ pub(super) async fn publish(
     query: Query,
 ) -> Result<Json<Vec<StreamElement>>, Error> {
     let (group, stream) = (state.group(&ng)?, stream_guid(&guid)?);
-    let constraints = constraints(&query)?;
+    let constraints = Wishes::of(&query)?.constraints()?;
     let (restream, distribute) = (
         query.flag("restream", false)?,
         query.flag("distribute", true)?,
@@ -147,9 +141,7 @@ fn assigned(
     params(
         ("ng" = String, Path, description = "Node group, or `default`"),
         ("streamGuid" = String, Path, description = "`app/[room/]name`"),
-        ("strict" = Option<bool>, Query, description = "Only nodes of the subgroup, and exactly `endpoints` of them"),
-        ("subGroup" = Option<String>, Query, description = "Also `subgroup` or `region`"),
-        ("endpoints" = Option<usize>, Query, description = "At most so many nodes"),
+        Wishes,
     ),
     responses((status = 200, description = "Done", body = Vec<StreamElement>), (status = "4XX", description = "The request is refused", body = ErrorBody), (status = "5XX", description = "It cannot be done now", body = ErrorBody))
 )]
@@ -160,7 +152,7 @@ pub(super) async fn subscribe(
     query: Query,
 ) -> Result<Json<Vec<StreamElement>>, Error> {
     let (group, guid) = (state.group(&ng)?, stream_guid(&guid)?);
-    let constraints = constraints(&query)?;
+    let constraints = Wishes::of(&query)?.constraints()?;
     let streams = Streams::of(&state, &group);
     let element = streams.one(&state, &guid, viewer)?;
     let node = streams
@@ -195,35 +187,4 @@ fn located(
         .assignment(group, guid)
         .map(|assignment| assignment.epoch);
     state.element(&subject, epoch, viewer)
-}
-
-/// The parameters that all placements share.
-fn constraints(query: &Query) -> Result<Constraints, Error> {
-    if query.flag("transcode", false)? {
-        return Err(Error::validation(
-            "transcode",
-            "this host does not transcode",
-        ));
-    }
-    let capabilities = query.text(&["capabilities"]).unwrap_or_default();
-    let offered = |name: &str| {
-        matches!(
-            name.trim().to_ascii_uppercase().as_str(),
-            "" | "PUBLISH" | "SUBSCRIBE"
-        )
-    };
-    if !capabilities.split(',').all(offered) {
-        return Err(Error::validation(
-            "capabilities",
-            "this host offers PUBLISH and SUBSCRIBE",
-        ));
-    }
-    Ok(Constraints {
-        sub_group: query
-            .text(&["region", "subgroup", "subGroup"])
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned),
-        strict: query.flag("strict", false)?,
-        endpoints: query.count("endpoints")?.unwrap_or(1),
-    })
 }

@@ -1,7 +1,7 @@
 //! `openapi.json`, made from the handlers themselves.
 
-use std::sync::LazyLock;
-
+use axum::body::Bytes;
+use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
@@ -42,25 +42,34 @@ impl Modify for Schemes {
     }
 }
 
-static TEXT: LazyLock<String> = LazyLock::new(|| {
-    Document::openapi()
-        .to_json()
-        .expect("the document is made of plain values")
-});
+/// The document: these routes, and those that are served beside them.
+pub fn document(beside: utoipa::openapi::OpenApi) -> Bytes {
+    let document = Document::openapi().merge_from(beside);
+    let text = document.to_json();
+    text.expect("the document is made of plain values").into()
+}
 
 /// This document.
 #[utoipa::path(get, operation_id = "getOpenApi", path = "/openapi.json", tag = "service", responses((status = 200, description = "Done", body = Object)))]
-pub(super) async fn show() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str())
+pub(super) async fn show(State(state): State<super::State>) -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "application/json")],
+        state.document.clone(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parsed() -> serde_json::Value {
+        let text = document(crate::flv::described());
+        serde_json::from_slice(&text).expect("JSON")
+    }
+
     #[test]
     fn the_document_is_openapi_3_1_and_says_where_a_token_is_needed() {
-        let document: serde_json::Value = serde_json::from_str(&TEXT).expect("JSON");
+        let document = parsed();
         assert!(
             document["openapi"]
                 .as_str()
@@ -83,7 +92,7 @@ mod tests {
 
     #[test]
     fn operations_have_names_of_their_own() {
-        let document: serde_json::Value = serde_json::from_str(&TEXT).expect("JSON");
+        let document = parsed();
         let paths = document["paths"].as_object().expect("paths");
         let operations = paths
             .values()

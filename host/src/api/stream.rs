@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use utoipa::IntoParams;
 
 use super::caller::Viewer;
 use super::element::{Place, StreamElement, Subject};
@@ -13,13 +14,35 @@ use crate::cluster::{AssignedStream, Node};
 use crate::id::{NodeGroup, StreamGuid};
 use crate::plugin::Direction;
 
+/// The query of both routes. Its switches change nothing on one node.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(
+    dead_code,
+    reason = "declared for the description; the values are not used"
+)]
+struct Listing {
+    /// With figures; they always are
+    stats: Option<bool>,
+    /// false: every stream on every node; true: origins only
+    aggregate: Option<bool>,
+}
+
+impl Listing {
+    /// Refuses what is no switch.
+    fn check(query: &Query) -> Result<(), Error> {
+        query.flag("stats", false)?;
+        query.flag("aggregate", true)?;
+        Ok(())
+    }
+}
+
 /// Lists a group's streams: those that are fed now, and those that a distributed provision will feed.
 #[utoipa::path(
     get, operation_id = "listStreams", path = "/as/v1/streams/stream/{ng}", tag = "streams",
     params(
         ("ng" = String, Path, description = "Node group, or `default`"),
-        ("stats" = Option<bool>, Query, description = "With figures; they always are"),
-        ("aggregate" = Option<bool>, Query, description = "false: every stream on every node; true: origins only"),
+        Listing,
     ),
     responses((status = 200, description = "Done", body = Vec<StreamElement>), (status = "4XX", description = "The request is refused", body = ErrorBody))
 )]
@@ -30,8 +53,7 @@ pub(super) async fn list(
     query: Query,
 ) -> Result<Json<Vec<StreamElement>>, Error> {
     let group = state.group(&ng)?;
-    query.flag("stats", false)?;
-    query.flag("aggregate", true)?;
+    Listing::check(&query)?;
     Ok(Json(Streams::of(&state, &group).elements(&state, viewer)))
 }
 
@@ -41,7 +63,7 @@ pub(super) async fn list(
     params(
         ("ng" = String, Path, description = "Node group, or `default`"),
         ("streamGuid" = String, Path, description = "`app/[room/]name`"),
-        ("aggregate" = Option<bool>, Query, description = "As in the list"),
+        Listing,
     ),
     responses((status = 200, description = "Done", body = Vec<StreamElement>), (status = "4XX", description = "The request is refused", body = ErrorBody))
 )]
@@ -52,7 +74,7 @@ pub(super) async fn show(
     query: Query,
 ) -> Result<Json<Vec<StreamElement>>, Error> {
     let (group, guid) = (state.group(&ng)?, stream_guid(&guid)?);
-    query.flag("aggregate", true)?;
+    Listing::check(&query)?;
     Ok(Json(vec![
         Streams::of(&state, &group).one(&state, &guid, viewer)?,
     ]))

@@ -41,6 +41,14 @@ pub(super) fn router(
     flv::router(context).layer(middleware::map_response(explained))
 }
 
+/// Its part of the API's description: what the REST listener serves of it.
+pub(super) fn described(config: &flv::Config) -> utoipa::openapi::OpenApi {
+    match config.enabled && config.listen.is_none() {
+        true => flv::described(),
+        false => utoipa::openapi::OpenApi::default(),
+    }
+}
+
 /// Binds the address of its own, if it has one.
 pub(super) fn bind(config: &flv::Config) -> anyhow::Result<Option<TcpListener>> {
     let Some(addr) = config.listen.filter(|_| config.enabled) else {

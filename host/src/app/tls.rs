@@ -66,6 +66,9 @@ pub(super) async fn rtmps(cert: &Path, key: &Path, drain: &Drain) -> anyhow::Res
         let mut config = rustls::ServerConfig::clone(&rustls.get_inner());
         // It is made for HTTP; a peer that asks for anything else would be refused.
         config.alpn_protocols.clear();
+        // librtmp takes a TLS 1.3 ticket for an error in the handshake, and connections
+        // that last for hours have nothing from being resumed.
+        config.send_tls13_tickets = 0;
         Arc::new(config)
     }))
 }

@@ -20,7 +20,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// Streams have a slash in their names, so one segment below `/watch` is free for files.
 pub(super) fn router() -> axum::Router {
-    let page = get(|| async { page() });
+    let page = get(watch);
     let css = get(|| async { file("text/css; charset=utf-8", CSS) });
     let script = get(|| async { file("text/javascript; charset=utf-8", SCRIPT) });
     let player = get(|| async { file("text/javascript; charset=utf-8", PLAYER) });
@@ -35,7 +35,16 @@ pub(super) fn router() -> axum::Router {
         .route("/watch/mpegts.LICENSE", licence)
 }
 
-fn page() -> impl IntoResponse {
+/// A page that plays a stream in a browser.
+#[utoipa::path(
+    get, operation_id = "watch", path = "/watch/{streamGuid}", tag = "media",
+    params(
+        ("streamGuid" = String, Path, description = "`app/[room/]name`"),
+        ("token" = Option<String>, Query, description = "A stream token, where playing wants one"),
+    ),
+    responses((status = 200, description = "The page, whether or not there is such a stream", content_type = "text/html"))
+)]
+pub(super) async fn watch() -> impl IntoResponse {
     (
         [
             (header::CONTENT_SECURITY_POLICY, POLICY),

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use utoipa::OpenApi;
 
 use super::body::{self, Viewer};
 use super::config::Cors;
@@ -109,6 +110,15 @@ pub fn router(context: Context) -> axum::Router {
         .merge(page::router())
 }
 
+#[derive(OpenApi)]
+#[openapi(paths(play, page::watch))]
+struct Document;
+
+/// What the routes are, for the API's description.
+pub fn described() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
 fn cors(cors: &Cors) -> CorsLayer {
     let origin = match cors {
         Cors::Any => AllowOrigin::any(),
@@ -126,6 +136,19 @@ struct Parameters {
     token: Option<String>,
 }
 
+/// Plays a stream over HTTP, as FLV without an end. A distributed stream that has no media yet is waited for.
+#[utoipa::path(
+    get, operation_id = "playFlv", path = "/flv/{streamGuid}", tag = "media",
+    params(
+        ("streamGuid" = String, Path, description = "`app/[room/]name`, with or without a trailing `.flv`"),
+        ("token" = Option<String>, Query, description = "A stream token, where playing wants one"),
+    ),
+    responses(
+        (status = 200, description = "FLV, from a keyframe on", content_type = "video/x-flv"),
+        (status = "4XX", description = "The request is refused", body = ref("#/components/schemas/ErrorBody")),
+        (status = "5XX", description = "It cannot be done now", body = ref("#/components/schemas/ErrorBody")),
+    )
+)]
 async fn play(
     State(context): State<Context>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,

@@ -45,8 +45,8 @@ pub enum FileError {
     /// It does not begin like an FLV file.
     #[error("not an flv file")]
     NotFlv,
-    /// It ends inside a tag.
-    #[error("flv file ends inside a tag")]
+    /// It ends inside its header or a tag.
+    #[error("flv file ends inside its header or a tag")]
     Truncated,
     /// A tag is encrypted.
     #[error("flv tag is encrypted")]
@@ -101,6 +101,8 @@ impl Reader {
             _ if self.broken => Ok(()),
             (false, _) => Err(FileError::NotFlv),
             (true, false) if self.skip == 0 => Err(FileError::Truncated),
+            // More than a back pointer is left to pass over: a header with an extension.
+            (true, _) if self.skip > BACK_POINTER => Err(FileError::Truncated),
             (true, _) => Ok(()),
         }
     }

@@ -121,8 +121,16 @@ impl ClientSession {
     }
 
     /// The next event; `None` when more bytes are needed. An error ends the
-    /// session, after all events before it.
+    /// session, after all events before it: every further poll gives it again, and
+    /// what is received then is dropped.
     pub fn poll(&mut self) -> Result<Option<ClientEvent>, SessionError> {
+        self.link.check()?;
+        let polled = self.step();
+        self.link.note(&polled);
+        polled
+    }
+
+    fn step(&mut self) -> Result<Option<ClientEvent>, SessionError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));

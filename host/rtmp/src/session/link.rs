@@ -2,7 +2,8 @@
 //! pings, and the bytes to send.
 //!
 //! It does not know commands. Invariants: nothing is sent between the packets
-//! of the handshake; answers that wait to be taken are bounded.
+//! of the handshake; answers that wait to be taken are bounded; a failed link
+//! holds nothing of what the peer sends.
 
 use bytes::{Bytes, BytesMut};
 
@@ -61,6 +62,8 @@ pub(super) struct Link {
     received: u64,
     acknowledged: u64,
     window: u32,
+    /// Why the session is over.
+    failed: Option<SessionError>,
 }
 
 impl Link {
@@ -86,6 +89,27 @@ impl Link {
             received: 0,
             acknowledged: 0,
             window: DEFAULT_WINDOW,
+            failed: None,
+        }
+    }
+
+    /// The error that ended the session, once there was one. What has come since is
+    /// dropped unread.
+    pub(super) fn check(&mut self) -> Result<(), SessionError> {
+        match &self.failed {
+            None => Ok(()),
+            Some(error) => {
+                self.reader.buffer().clear();
+                Err(error.clone())
+            }
+        }
+    }
+
+    /// Notes the error of a session, which is its last word.
+    pub(super) fn note<T>(&mut self, polled: &Result<T, SessionError>) {
+        if let Err(error) = polled {
+            self.failed = Some(error.clone());
+            self.reader = ChunkReader::new(Limits::BEFORE_GRANT);
         }
     }
 

@@ -115,8 +115,16 @@ impl ServerSession {
     }
 
     /// The next event; `None` when more bytes or a decision on connect are
-    /// needed. An error ends the session, after all events before it.
+    /// needed. An error ends the session, after all events before it:
+    /// every further poll gives it again, and what is received then is dropped.
     pub fn poll(&mut self) -> Result<Option<ServerEvent>, SessionError> {
+        self.link.check()?;
+        let polled = self.step();
+        self.link.note(&polled);
+        polled
+    }
+
+    fn step(&mut self) -> Result<Option<ServerEvent>, SessionError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));

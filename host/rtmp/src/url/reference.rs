@@ -1,7 +1,8 @@
 //! Where a server sends a client: a redirect or a reconnect, read beside the URL
 //! that was asked for.
 //!
-//! Invariant: user and password go along only to the same scheme, host and port.
+//! Invariants: user and password go along only to the same scheme, host and port;
+//! the text of what comes out is the same URL when it is read again.
 
 use super::{MAX_LENGTH, Origin, RtmpUrl, UrlError, parse_path};
 
@@ -68,9 +69,13 @@ impl RtmpUrl {
             name: name.to_owned(),
         };
         moved.full = moved.written();
-        match moved.full.len() > MAX_LENGTH {
-            true => Err(UrlError::TooLong),
-            false => Ok(moved),
+        if moved.full.len() > MAX_LENGTH {
+            return Err(UrlError::TooLong);
+        }
+        // A query behind `a/b` ends the app there for whoever reads the text.
+        match RtmpUrl::parse(&moved.full) {
+            Ok(read) if read == moved => Ok(moved),
+            _ => Err(UrlError::NoText),
         }
     }
 
@@ -128,6 +133,15 @@ mod tests {
                 Ok(then),
                 "{to}"
             );
+        }
+    }
+
+    #[test]
+    fn what_no_text_can_hold_is_refused() {
+        let from = url("rtmp://a/live/inst/cam");
+        for to in ["rtmp://b/live/inst?x=1", "rtmp://b/live?x=1?y=2"] {
+            assert_eq!(from.redirected(to), Err(UrlError::NoText), "{to}");
+            assert_eq!(from.reconnected(to), Err(UrlError::NoText), "{to}");
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "modules of one test binary")]
 
 mod amf;
+mod captured;
 mod chunks;
 mod crash_inputs;
 mod media_headers;

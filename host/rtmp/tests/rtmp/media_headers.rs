@@ -300,6 +300,25 @@ fn cut_file_gives_its_whole_tags_and_then_one_error() {
 }
 
 #[test]
+fn file_that_ends_inside_its_header_is_an_error() {
+    let header = [b"FLV\x01\x05\0\0\0\x14", &[0; 11][..]].concat();
+    for end in 4..header.len() {
+        let cut = read(&header[..end]).expect_err("cut");
+        let begun = end >= 9;
+        let expected = match begun {
+            true => FileError::Truncated,
+            false => FileError::NotFlv,
+        };
+        assert_eq!(cut, expected, "at {end}");
+    }
+    // The first back pointer may be missing like any other.
+    for end in 0..=4 {
+        let whole = [&header[..], &[0; 4][..end]].concat();
+        assert_eq!(read(&whole), Ok(vec![]), "{end} bytes behind it");
+    }
+}
+
+#[test]
 fn file_in_any_portions_gives_the_same_messages() {
     let bytes = file(&[
         (type_id::VIDEO, 0, b"video"),

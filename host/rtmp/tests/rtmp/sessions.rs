@@ -4,12 +4,12 @@ use bytes::Bytes;
 use restreamd_rtmp::amf0::{self, Value};
 use restreamd_rtmp::chunk::Wire;
 use restreamd_rtmp::session::{
-    ClientEvent, End, Media, MediaKind, Purpose, Refusal, RejectClass, Rejection, ServerEvent,
-    ServerSession, Stage,
+    ClientEvent, ClientSession, End, Media, MediaKind, Purpose, Refusal, RejectClass, Rejection,
+    ServerConfig, ServerEvent, ServerSession, SessionError, Stage,
 };
 use restreamd_rtmp::{flv, type_id};
 
-use crate::peer::{Heard, Pair, RawServer, config, payload};
+use crate::peer::{Heard, Pair, RawClient, RawServer, config, payload};
 
 const URL: &str = "rtmp://user:secret@example.org/live/room/cam1?token=a/b";
 
@@ -504,6 +504,68 @@ fn client_rejects_nothing_twice_and_stays_silent_after() {
         server.status("status", "NetStream.Play.Start", ""),
         Ok(vec![])
     );
+}
+
+/// The error stays, and nothing of what comes after it is read or kept.
+fn stays_failed<E: std::fmt::Debug + PartialEq>(
+    first: Result<Option<E>, SessionError>,
+    mut say_and_poll: impl FnMut(&[u8]) -> (Result<Option<E>, SessionError>, usize),
+) {
+    assert!(first.is_err(), "{first:?}");
+    let good = crate::peer::command(0, &[Value::from("_checkbw"), Value::Number(9.0)]);
+    for bytes in [&good[..], b"", &[0xFF; 70_000]] {
+        let (again, kept) = say_and_poll(bytes);
+        assert_eq!(again, first);
+        assert_eq!(kept, 0, "{} bytes were sent", bytes.len());
+    }
+}
+
+#[test]
+fn an_error_of_a_server_session_is_its_last_word() {
+    let nameless = crate::peer::command(0, &[Value::Number(1.0)]);
+    let connect = crate::peer::command(0, &[Value::from("connect"), Value::Number(1.0)]);
+    for bytes in [&nameless[..], &connect, &[0x07; 12]] {
+        let mut client = RawClient::connected();
+        let server = &mut client.server;
+        server.buffer().extend_from_slice(bytes);
+        // Good messages behind the bad one.
+        let ping = crate::peer::message(2, type_id::USER_CONTROL, 0, &[0, 6, 0, 0, 0, 7], 128);
+        server.buffer().extend_from_slice(&ping);
+        stays_failed(server.poll(), |bytes| {
+            server.buffer().extend_from_slice(bytes);
+            (server.poll(), server.buffer().len())
+        });
+        assert_eq!(server.take_output(), None, "it answers nothing any more");
+    }
+    let mut server = ServerSession::new(ServerConfig::default());
+    server.buffer().extend_from_slice(&[9; 4_000]);
+    let first = server.poll();
+    assert!(
+        matches!(first, Err(SessionError::Handshake(_))),
+        "{first:?}"
+    );
+    stays_failed(first, |bytes| {
+        server.buffer().extend_from_slice(bytes);
+        (server.poll(), server.buffer().len())
+    });
+}
+
+#[test]
+fn an_error_of_a_client_session_is_its_last_word() {
+    let nameless = crate::peer::command(1, &[Value::Number(1.0)]);
+    let mut server = RawServer::playing();
+    let client = &mut server.client;
+    client.buffer().extend_from_slice(&nameless);
+    stays_failed(client.poll(), |bytes| {
+        client.buffer().extend_from_slice(bytes);
+        (client.poll(), client.buffer().len())
+    });
+    let mut client = ClientSession::new(config(URL, Purpose::Play));
+    client.buffer().extend_from_slice(&[9; 4_000]);
+    stays_failed(client.poll(), |bytes| {
+        client.buffer().extend_from_slice(bytes);
+        (client.poll(), client.buffer().len())
+    });
 }
 
 #[test]
