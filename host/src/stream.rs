@@ -13,6 +13,8 @@ pub mod progress;
 pub mod registry;
 pub mod ring;
 pub mod subscriber;
+#[cfg(test)]
+mod tests;
 pub mod timeline;
 pub mod unit;
 
