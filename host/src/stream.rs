@@ -16,6 +16,8 @@ pub mod pump;
 pub mod registry;
 pub mod ring;
 pub mod subscriber;
+#[cfg(test)]
+mod tests;
 pub mod timeline;
 pub mod unit;
 

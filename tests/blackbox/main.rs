@@ -22,6 +22,7 @@ mod plugins;
 mod probe;
 mod reconnect;
 mod stall;
+mod timeline;
 mod tls;
 mod tokens;
 mod update;

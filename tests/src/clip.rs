@@ -76,11 +76,24 @@ impl Clip {
         Self::of(SMALL)
     }
 
+    /// The clip of [`SMALL`] with pictures that are decoded in another order than they
+    /// are shown in.
+    ///
+    /// # Panics
+    /// When ffmpeg is missing or fails.
+    pub fn with_b_frames() -> Self {
+        Self::made(SMALL, "-bframes", &["-bf", "2"])
+    }
+
     /// Makes the clip, or finds the one made before.
     ///
     /// # Panics
     /// When ffmpeg is missing or fails.
     pub fn of(shape: Shape) -> Self {
+        Self::made(shape, "", &["-tune", "zerolatency"])
+    }
+
+    fn made(shape: Shape, name: &str, options: &[&str]) -> Self {
         let Shape {
             size: (width, height),
             fps,
@@ -89,14 +102,16 @@ impl Clip {
         } = shape;
         let folder = std::env::temp_dir().join("restreamd-tests");
         fs::create_dir_all(&folder).expect("the temporary folder is writable");
-        let path = folder.join(format!("{width}x{height}-{fps}fps-gop{gop}-{seconds}s.flv"));
+        let path = folder.join(format!(
+            "{width}x{height}-{fps}fps-gop{gop}-{seconds}s{name}.flv"
+        ));
         if !path.is_file() {
             // Under a name of its own first, so that a parallel test never sees half a clip.
             let draft = tempfile::Builder::new()
                 .suffix(".flv")
                 .tempfile_in(&folder)
                 .expect("the folder is writable");
-            encode(shape, draft.path());
+            encode(shape, options, draft.path());
             draft.persist(&path).expect("a rename inside one folder");
         }
         let tags = tags(&fs::read(&path).expect("the clip was just made"));
@@ -147,7 +162,7 @@ pub fn trim(path: &Path) {
     fs::write(path, &file[..end]).expect("the recording can be written");
 }
 
-fn encode(shape: Shape, path: &Path) {
+fn encode(shape: Shape, options: &[&str], path: &Path) {
     let Shape {
         size: (width, height),
         fps,
@@ -168,16 +183,8 @@ fn encode(shape: Shape, path: &Path) {
         "-i",
         "sine=frequency=440:sample_rate=44100",
     ]);
-    command.args([
-        "-t",
-        &seconds,
-        "-c:v",
-        "libx264",
-        "-preset",
-        "ultrafast",
-        "-tune",
-        "zerolatency",
-    ]);
+    command.args(["-t", &seconds, "-c:v", "libx264", "-preset", "ultrafast"]);
+    command.args(options);
     command.args([
         "-g",
         &gop,

@@ -186,6 +186,41 @@ pub fn packets(input: &str, seconds: u32) -> Vec<Packet> {
     .collect()
 }
 
+/// A packet and when it is decoded, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// What it is.
+    pub packet: Packet,
+    /// Its decoding timestamp.
+    pub dts: i64,
+}
+
+/// ffprobe, reading a file or a stream to its end, whenever that is; see [`timed`].
+pub fn watch(input: &str) -> Running {
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-show_data_hash", "MD5"]);
+    let entries = "packet=codec_type,dts,data_hash";
+    command.args(["-show_entries", entries, "-of", "csv=p=0", input]);
+    Running::start(&mut command, "ffmpeg")
+}
+
+/// What a [`watch`] has told.
+pub fn timed(watch: &Running) -> Vec<Timed> {
+    let rows = watch.stdout.all();
+    let timed = rows.iter().filter_map(|row| {
+        let mut fields = row.split(',');
+        let (kind, dts, hash) = (fields.next()?, fields.next()?, fields.next()?);
+        Some(Timed {
+            packet: Packet {
+                kind: kind.to_owned(),
+                hash: hash.to_owned(),
+            },
+            dts: dts.parse().ok()?,
+        })
+    });
+    timed.collect()
+}
+
 /// Packets of one kind.
 pub fn of_kind(packets: &[Packet], kind: &str) -> Vec<Packet> {
     packets.iter().filter(|p| p.kind == kind).cloned().collect()

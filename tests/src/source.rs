@@ -12,7 +12,7 @@ mod playing;
 mod style;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -54,6 +54,8 @@ pub struct Script {
     pub style: Style,
     /// It speaks TLS with this certificate.
     pub tls: Option<Certificate>,
+    /// Where the clocks of its connections begin, in turn; at 0 without any.
+    pub bases: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -69,11 +71,25 @@ struct Shared {
     moves: Mutex<(u64, Option<String>)>,
     /// Commands as they came, of all connections.
     commands: Mutex<Vec<Vec<Value>>>,
+    plays: AtomicUsize,
+    /// How far all clocks have jumped.
+    jumped: AtomicU32,
 }
 
 impl Shared {
     fn behaviour(&self) -> Behaviour {
         *lock(&self.behaviour)
+    }
+
+    fn next_base(&self) -> u32 {
+        let play = self.plays.fetch_add(1, Ordering::Relaxed);
+        let bases = &self.script.bases;
+        let turn = play.checked_rem(bases.len());
+        turn.map_or(0, |turn| bases[turn])
+    }
+
+    fn clock(&self, base: u32) -> u32 {
+        base.wrapping_add(self.jumped.load(Ordering::Relaxed))
     }
 }
 
@@ -112,6 +128,8 @@ impl Source {
             generation: AtomicU64::new(0),
             moves: Mutex::default(),
             commands: Mutex::default(),
+            plays: AtomicUsize::new(0),
+            jumped: AtomicU32::new(0),
         };
         let mut source = Self {
             addr: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -167,6 +185,11 @@ impl Source {
         let commands = lock(&self.shared.commands);
         let named = |command: &&Vec<Value>| command.first().and_then(Value::as_str) == Some(name);
         commands.iter().filter(named).cloned().collect()
+    }
+
+    /// All its clocks go on so many milliseconds later, or earlier when it wraps.
+    pub fn jump(&self, by: u32) {
+        self.shared.jumped.fetch_add(by, Ordering::Relaxed);
     }
 
     /// Connections that are open now.

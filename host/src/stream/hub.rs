@@ -381,8 +381,18 @@ impl Stream {
         if !inner.headers.take(unit) {
             return;
         }
-        let at = inner.timeline.map(unit.lane, unit.timestamp);
+        let at = match unit.is_frame() {
+            true => inner.timeline.map(unit.lane, unit.timestamp),
+            false => Some(inner.timeline.beside(unit.lane, unit.timestamp)),
+        };
+        let Some(at) = at else {
+            return;
+        };
         self.rebase_when_unwatched(inner, unit, at);
+        if at < inner.wire_base {
+            // Sound from before the new zero, which nobody was there to hear.
+            return;
+        }
         if matches!(unit.content, Content::Header { .. }) {
             inner.ring.invalidate_starts();
         }

@@ -12,6 +12,8 @@ pub(super) struct Playing {
     stream_id: u32,
     begun: Instant,
     next: usize,
+    /// Where this connection's clock begins.
+    base: u32,
     /// Milliseconds of the loops that are behind.
     offset: u32,
     last: u32,
@@ -20,9 +22,10 @@ pub(super) struct Playing {
 }
 
 impl Playing {
-    pub(super) fn new(stream_id: u32) -> Self {
+    pub(super) fn new(stream_id: u32, base: u32) -> Self {
         Self {
             stream_id,
+            base,
             begun: Instant::now(),
             next: 0,
             offset: 0,
@@ -44,7 +47,7 @@ impl Playing {
                 Behaviour::VideoOnly if tag.kind == AUDIO => continue,
                 _ if self.knows(tag) => continue,
                 Behaviour::Frozen => self.last,
-                _ => timestamp,
+                _ => shared.clock(self.base).wrapping_add(timestamp),
             };
             self.last = timestamp;
             messages.push(Message {
