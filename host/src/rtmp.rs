@@ -13,6 +13,7 @@ pub mod outbox;
 pub mod play;
 pub mod policy;
 pub mod publish;
+mod refusal;
 
 use std::path::PathBuf;
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use crate::id::StreamGuid;
+use crate::limits::SubscriberPlace;
 use crate::stream::{Batch, Stream, Subscriber};
 
 /// How long a player may take to leave after the end was told.
@@ -38,18 +39,25 @@ pub struct Play {
     stream_id: u32,
     stream: Arc<Stream>,
     subscriber: Subscriber,
+    place: SubscriberPlace,
     state: State,
     batch: Vec<Wire>,
 }
 
 impl Play {
     /// Attaches to a stream; the player is told to go when media comes before `until`.
-    pub fn begin(stream_id: u32, stream: Arc<Stream>, until: Instant) -> Self {
+    pub fn begin(
+        stream_id: u32,
+        stream: Arc<Stream>,
+        place: SubscriberPlace,
+        until: Instant,
+    ) -> Self {
         let subscriber = Subscriber::new(stream.clone());
         Self {
             stream_id,
             stream,
             subscriber,
+            place,
             state: State::Waiting(until),
             batch: Vec::new(),
         }
@@ -68,6 +76,11 @@ impl Play {
     /// Whether its stream's frames wait for each other.
     pub fn batches(&self) -> bool {
         self.stream.batches()
+    }
+
+    /// So many bytes went to the player.
+    pub fn sent(&self, bytes: u64) {
+        self.place.sent(bytes);
     }
 
     /// Frames left out because the player was slow.
