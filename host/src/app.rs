@@ -8,7 +8,9 @@ pub mod metrics;
 mod socket;
 pub mod tls;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +24,11 @@ use crate::cluster::{Cluster, Identity};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
 use crate::flv::MediaDir;
-use crate::id::{NodeGroup, StreamGuid};
+use crate::id::{AppName, NodeGroup, StreamGuid};
+use crate::limits::Limits;
 use crate::plugin::{Plugins, Runtime};
 use crate::provision::{self, NameTaken, Names};
-use crate::restreamer::{Limits, Restreamers};
+use crate::restreamer::{self, Restreamers};
 use crate::rtmp::connection::{self, Act, VerifyToken};
 use crate::rtmp::listener::Listener;
 use crate::rtmp::policy::Policy;
@@ -92,7 +95,7 @@ impl App {
         let plugins = Plugins::load(runtime, config.plugins.clone()).await?;
         let streams = Streams::new(config.stream.clone());
         let policy = Arc::new(Policy::new(config.dial.clone(), own));
-        let limits = Limits {
+        let bounds = restreamer::Limits {
             sources: config.limits.sources,
             log_lines: config.limits.guest_log_lines,
         };
@@ -101,21 +104,24 @@ impl App {
             streams.clone(),
             policy.clone(),
             MediaDir::new(config.media_dir.clone(), config.limits.media_file_bytes),
-            limits,
+            bounds,
             drain.clone(),
         );
+        let limits = limits(&config);
         let identity = Identity {
             id: config.node_id.clone(),
             group: config.node_group.clone(),
             sub_group: "default".to_owned(),
             address: advertise::address(config.advertise.as_deref(), rtmp_addr),
             capacity: config.limits.pulls,
+            app_capacity: app_pulls(&config),
         };
         let cluster = Cluster::new(
             identity,
             store.clone(),
             restreamers.clone(),
             streams.clone(),
+            limits.clone(),
             drain.clone(),
         );
         drain.spawn(cluster.clone().run().instrument(info_span!("cluster")));
@@ -124,11 +130,11 @@ impl App {
 
         if let Some(listener) = rtmps_listener {
             let addr = listener.addr()?;
-            let context = rtmp_context(&config, addr, &streams, &auth, &drain);
+            let context = rtmp_context(&config, addr, &streams, &auth, &limits, &drain);
             drain.spawn(listener.run(Arc::new(context)));
             info!(service = "rtmps", %addr, "listening");
         }
-        let context = rtmp_context(&config, rtmp_addr, &streams, &auth, &drain);
+        let context = rtmp_context(&config, rtmp_addr, &streams, &auth, &limits, &drain);
         drain.spawn(rtmp_listener.run(Arc::new(context)));
         info!(service = "rtmp", addr = %rtmp_addr, "listening");
 
@@ -145,8 +151,9 @@ impl App {
         );
         let mut registry = telemetry::registry();
         let api_metrics = api::Metrics::register(&mut registry);
+        limits.register(&mut registry);
         metrics::register(&mut registry, &streams, &restreamers, &plugins);
-        let mut beside = flv::router(&config, &streams, &auth, &drain, &mut registry);
+        let mut beside = flv::router(&config, &streams, &auth, &limits, &drain, &mut registry);
         let api_handle = Handle::new();
         if let Some(listener) = flv_listener {
             let (addr, routes) = (listener.local_addr()?, std::mem::take(&mut beside));
@@ -241,11 +248,27 @@ async fn bind_rtmps(
         .map(Some)
 }
 
+fn limits(config: &Config) -> Limits {
+    let apps = config.apps.iter();
+    Limits::new(
+        config.limits.bounds(),
+        apps.map(|(app, own)| (app.clone(), own.bounds())),
+        config.limits.connections_per_address.map(NonZeroU32::get),
+    )
+}
+
+fn app_pulls(config: &Config) -> BTreeMap<AppName, u64> {
+    let apps = config.apps.iter();
+    apps.filter_map(|(app, own)| Some((app.clone(), own.pulls?)))
+        .collect()
+}
+
 fn rtmp_context(
     config: &Config,
     listen: SocketAddr,
     streams: &Streams,
     auth: &Auth,
+    limits: &Limits,
     drain: &Drain,
 ) -> connection::Context {
     let auth = auth.clone();
@@ -263,6 +286,7 @@ fn rtmp_context(
         },
         publish: config.publish_access(listen),
         verify,
+        limits: limits.clone(),
         drain: drain.clone(),
     }
 }

@@ -11,6 +11,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,13 +22,14 @@ pub use mirror::Assignment;
 pub use snapshot::ImportError;
 
 use crate::drain::Drain;
-use crate::id::{NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
+use crate::id::{AppName, NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
+use crate::limits::{self, Limit, Limits};
 use crate::provision::keys;
 use crate::restreamer::Restreamers;
 use crate::store::{self, Store, Txn};
 use crate::stream::Streams;
 use mirror::Mirror;
-use placement::{Candidate, NoFit, Wanted, place};
+use placement::{AppShare, Candidate, NoFit, Wanted, place};
 
 /// How long a caller waits for a change to be carried out before it is answered.
 const APPLY_WAIT: Duration = Duration::from_secs(5);
@@ -50,6 +52,8 @@ pub struct Identity {
     pub address: String,
     /// Restreamers it may run.
     pub capacity: u64,
+    /// The same for the streams of single apps.
+    pub app_capacity: BTreeMap<AppName, u64>,
 }
 
 /// A node, as the API shows it.
@@ -103,8 +107,8 @@ pub enum PlaceError {
     #[error("{0}")]
     NoNodeFits(String),
     /// Every node that could is full.
-    #[error("every node that fits is at its limit")]
-    AtLimit,
+    #[error("{0}")]
+    AtLimit(limits::Refused),
     /// The store cannot be written.
     #[error("{0}")]
     Unavailable(String),
@@ -113,20 +117,12 @@ pub enum PlaceError {
     NameLive,
 }
 
-impl From<NoFit> for PlaceError {
-    fn from(no: NoFit) -> Self {
-        match no {
-            NoFit::None(text) => Self::NoNodeFits(text),
-            NoFit::Full => Self::AtLimit,
-        }
-    }
-}
-
 struct Inner {
     me: Identity,
     store: Arc<dyn Store>,
     restreamers: Restreamers,
     streams: Streams,
+    limits: Limits,
     drain: Drain,
     mirror: RwLock<Mirror>,
     /// Assignments under way: one for each caller who waits for one.
@@ -141,7 +137,7 @@ struct Placement {
     group: NodeGroup,
     guid: ProvisionGuid,
     node: NodeId,
-    restreamers: u64,
+    streams: Vec<StreamGuid>,
 }
 
 /// Room on a node, kept while an assignment is written.
@@ -178,6 +174,7 @@ impl Cluster {
         store: Arc<dyn Store>,
         restreamers: Restreamers,
         streams: Streams,
+        limits: Limits,
         drain: Drain,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -185,6 +182,7 @@ impl Cluster {
             store,
             restreamers,
             streams,
+            limits,
             drain,
             mirror: RwLock::default(),
             placing: Mutex::default(),
@@ -306,7 +304,7 @@ impl Cluster {
         if self.is_published(group, stream) {
             return Err(PlaceError::NameLive);
         }
-        self.choose(group, None, &[], constraints)
+        self.choose(group, None, &[], &[], constraints)
             .map(|(node, _)| vec![node])
     }
 
@@ -319,7 +317,7 @@ impl Cluster {
         constraints: &Constraints,
     ) -> Result<Vec<Node>, PlaceError> {
         for _ in 0..PLACE_TRIES {
-            let (types, fed, current) = {
+            let (types, streams, fed, current) = {
                 let mirror = self.0.mirror.read();
                 let (provision, current) = mirror
                     .provision(group, guid)
@@ -329,9 +327,11 @@ impl Cluster {
                     .iter()
                     .map(|stream| stream.kind.clone())
                     .collect();
+                let streams = provision.streams.iter();
+                let streams: Vec<StreamGuid> = streams.map(|stream| stream.guid.clone()).collect();
                 let fed = provision.streams.iter().filter(|stream| stream.feeds);
                 let fed: Vec<StreamGuid> = fed.map(|stream| stream.guid.clone()).collect();
-                (types, fed, current.cloned())
+                (types, streams, fed, current.cloned())
             };
             if fed.iter().any(|stream| self.is_published(group, stream)) {
                 return Err(PlaceError::NameLive);
@@ -343,7 +343,7 @@ impl Cluster {
                 return Ok(vec![node]);
             }
             // Until the mirror shows the assignment, or there is none.
-            let (node, _seat) = self.choose(group, Some(guid), &types, constraints)?;
+            let (node, _seat) = self.choose(group, Some(guid), &types, &streams, constraints)?;
             let epoch = current.as_ref().map_or(1, |current| current.epoch + 1);
             match self
                 .assign(
@@ -411,6 +411,7 @@ impl Cluster {
         group: &NodeGroup,
         guid: Option<&ProvisionGuid>,
         types: &[RestreamType],
+        streams: &[StreamGuid],
         constraints: &Constraints,
     ) -> Result<(Node, Option<Seat<'_>>), PlaceError> {
         let nodes = self.nodes(group);
@@ -424,13 +425,17 @@ impl Cluster {
         let mut placing = self.0.placing.lock();
         let candidates: Vec<Candidate> = nodes
             .iter()
-            .map(|node| Candidate {
-                id: node.id.clone(),
-                in_service: node.state == "INSERVICE",
-                sub_group: node.sub_group.clone(),
-                restreamers: self.load(&placing, group, &node.id, guid),
-                capacity: self.0.me.capacity,
-                types: self.0.restreamers.types(),
+            .map(|node| {
+                let (restreamers, apps) = self.load(&placing, group, &node.id, guid);
+                Candidate {
+                    id: node.id.clone(),
+                    in_service: node.state == "INSERVICE",
+                    sub_group: node.sub_group.clone(),
+                    restreamers,
+                    capacity: self.0.me.capacity,
+                    apps,
+                    types: self.0.restreamers.types(),
+                }
             })
             .collect();
         let sub_group = constraints.sub_group.as_deref();
@@ -438,11 +443,15 @@ impl Cluster {
             &candidates,
             Wanted {
                 types,
-                restreamers: types.len() as u64,
+                streams,
                 sub_group,
                 strict: constraints.strict,
             },
-        )?;
+        )
+        .map_err(|no| match no {
+            NoFit::None(text) => PlaceError::NoNodeFits(text),
+            NoFit::Full(app) => PlaceError::AtLimit(self.0.limits.refused(Limit::Pulls, app)),
+        })?;
         let node = nodes.into_iter().find(|node| node.id == chosen.id);
         let node =
             node.ok_or_else(|| PlaceError::NoNodeFits("no node is in service".to_owned()))?;
@@ -451,7 +460,7 @@ impl Cluster {
                 group: group.clone(),
                 guid: guid.clone(),
                 node: node.id.clone(),
-                restreamers: types.len() as u64,
+                streams: streams.to_vec(),
             };
             placing.push(placement.clone());
             Seat {
@@ -462,25 +471,28 @@ impl Cluster {
         Ok((node, seat))
     }
 
-    /// The restreamers a node has and is about to have, those of `but` left out.
+    /// The restreamers a node has and is about to have, those of `but` left out, and
+    /// how many of them are of which app.
     fn load(
         &self,
         placing: &[Placement],
         group: &NodeGroup,
         node: &NodeId,
         but: Option<&ProvisionGuid>,
-    ) -> u64 {
+    ) -> (u64, Vec<AppShare>) {
         let mirror = self.0.mirror.read();
         let has = mirror
             .assigned(group)
             .filter(|(provision, assigned)| assigned.node == *node && Some(&provision.guid) != but)
-            .map(|(provision, _)| provision.streams.len() as u64);
+            .flat_map(|(provision, _)| provision.streams.iter().map(|stream| &stream.guid));
         let will_have = placing
             .iter()
             .filter(|one| one.group == *group && one.node == *node && Some(&one.guid) != but)
             .filter(|one| mirror.assignment(group, &one.guid).is_none())
-            .map(|one| one.restreamers);
-        has.chain(will_have).sum()
+            .flat_map(|one| &one.streams);
+        let running: Vec<&StreamGuid> = has.chain(will_have).collect();
+        let shares = placement::shares(&self.0.me.app_capacity, &running);
+        (running.len() as u64, shares)
     }
 
     /// Whether a publisher of this node has a name of its group.

@@ -8,6 +8,7 @@ mod apps;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 
 pub use apps::App;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 
 use crate::auth::Secret;
 use crate::id::{AppName, NodeGroup, NodeId};
+use crate::limits::Bounds;
 use crate::rtmp::Access;
 use crate::{api, flv, plugin, rtmp, stream, telemetry};
 
@@ -122,8 +124,16 @@ impl TryFrom<String> for StoreKind {
 pub struct Limits {
     /// RTMP connections at a time.
     pub connections: usize,
+    /// RTMP connections and HTTP-FLV responses of one address at a time.
+    pub connections_per_address: Option<NonZeroU32>,
     /// Restreamers on this node.
     pub pulls: u64,
+    /// Players at a time, over all protocols.
+    pub subscribers: Option<NonZeroU64>,
+    /// Bytes a second to players, above which no more are let in.
+    pub bytes_per_second: Option<NonZeroU64>,
+    /// Bytes a second from publishers, above which no more are let in.
+    pub publish_bytes_per_second: Option<NonZeroU64>,
     /// Sources one restreamer may have open at a time.
     pub sources: usize,
     /// The largest file of `media_dir` that a plugin may play, in bytes.
@@ -136,10 +146,25 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_address: None,
             pulls: 5_000,
+            subscribers: None,
+            bytes_per_second: None,
+            publish_bytes_per_second: None,
             sources: 4,
             media_file_bytes: 256 << 20,
             guest_log_lines: 20,
+        }
+    }
+}
+
+impl Limits {
+    /// What the node serves at most.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            subscribers: self.subscribers.map(NonZeroU64::get),
+            bytes_per_second: self.bytes_per_second.map(NonZeroU64::get),
+            publish_bytes_per_second: self.publish_bytes_per_second.map(NonZeroU64::get),
         }
     }
 }
@@ -465,6 +490,15 @@ mod tests {
             ("[apps.live]\nlatencies = 1", "latencies"),
             ("[apps.\"live/room\"]\nlatency = 1", "apps"),
             ("[limits]\nmedia_file_bytes = 0", "limits.media_file_bytes"),
+            ("[limits]\nsubscribers = 0", "limits.subscribers"),
+            (
+                "[limits]\nconnections_per_address = -1",
+                "limits.connections_per_address",
+            ),
+            (
+                "[apps.live]\nbytes_per_second = \"1k\"",
+                "apps.live.bytes_per_second",
+            ),
             ("rtmps_listen = \"127.0.0.1:1936\"", "rtmps_listen"),
             ("[rtmp]\ntls_key = \"x\"", "rtmp.tls_cert"),
             ("[flv]\ncors = \"player.example\"", "flv.cors"),

@@ -6,12 +6,12 @@
 //!
 //! ```text
 //! main -> app -> everything (wiring only)
-//! api -> auth, provision, restreamer, stream, plugin, cluster
+//! api -> auth, provision, restreamer, stream, plugin, cluster, limits
 //! provision -> store, plugin, stream (latency)
 //! restreamer -> plugin, stream, rtmp (dial, policy), flv
 //! plugin -> restreamer::host
-//! cluster -> store, provision, restreamer, stream
-//! rtmp, flv -> auth, stream
+//! cluster -> store, provision, restreamer, stream, limits
+//! rtmp, flv -> auth, stream, limits
 //! ```
 //!
 //! Pure, without tokio, clocks and randomness: the `restreamd-rtmp` crate,
@@ -28,6 +28,7 @@ pub mod drain;
 pub mod flv;
 pub mod http;
 pub mod id;
+pub mod limits;
 pub mod plugin;
 pub mod provision;
 pub mod restreamer;

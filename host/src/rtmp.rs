@@ -14,6 +14,7 @@ pub mod plain;
 pub mod play;
 pub mod policy;
 pub mod publish;
+mod refusal;
 
 use std::path::PathBuf;
 

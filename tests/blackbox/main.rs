@@ -16,6 +16,7 @@ mod files;
 mod flv;
 mod guests;
 mod hostile_peers;
+mod limits;
 mod logs_mask_secrets;
 mod moved_upstream;
 mod plugins;

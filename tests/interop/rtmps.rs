@@ -105,3 +105,17 @@ fn peers_that_do_not_shake_hands_are_closed() {
     assert_eq!(mute.read(&mut [0; 16]).expect("it is closed"), 0);
     assert!(begin.elapsed() < Duration::from_secs(8));
 }
+
+#[test]
+fn who_finds_no_place_is_told_so_over_tls_too() {
+    let host = secure().set("limits.connections", 1).start();
+    let _publisher = ffmpeg::publish(&Clip::small(), &url(&host));
+    host.client().wait_for_stream("live/cam", SOON);
+    let mut player = ffmpeg::player(&url(&host));
+    let status = player.wait(SOON);
+    let said = player.stderr.text();
+    assert!(
+        !status.success() && said.contains("limits.connections"),
+        "{said}"
+    );
+}

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use source::Module;
 
 /// An arrow of the architecture: the module and those it may name.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     (
         "api",
         &[
@@ -21,6 +21,7 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "stream",
             "plugin",
             "cluster",
+            "limits",
         ],
     ),
     ("provision", &["store", "plugin", "stream::latency"]),
@@ -29,9 +30,13 @@ const ARROWS: [(&str, &[&str]); 15] = [
         &["plugin", "stream", "rtmp::dial", "rtmp::policy", "flv"],
     ),
     ("plugin", &["restreamer::host"]),
-    ("cluster", &["store", "provision", "restreamer", "stream"]),
-    ("rtmp", &["auth", "stream"]),
-    ("flv", &["auth", "stream"]),
+    (
+        "cluster",
+        &["store", "provision", "restreamer", "stream", "limits"],
+    ),
+    ("rtmp", &["auth", "stream", "limits"]),
+    ("flv", &["auth", "stream", "limits"]),
+    ("limits", &[]),
     ("stream", &[]),
     ("store", &[]),
     ("auth", &[]),
@@ -60,7 +65,7 @@ const OWNERS: [(&str, &[&str]); 7] = [
 ];
 
 /// Parts that know neither sockets nor time: files below host/src by their begin.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "stream/ring",
     "stream/timeline",
     "stream/headers",
@@ -69,6 +74,7 @@ const PURE: [&str; 8] = [
     "provision/spec",
     "cluster/placement",
     "backoff",
+    "limits/rate",
 ];
 
 #[test]

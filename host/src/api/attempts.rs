@@ -3,10 +3,12 @@
 //! Knows addresses, not users: whoever guesses passwords chooses the users.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+use crate::limits::network;
 
 /// Attempts are counted over this long.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -65,14 +67,6 @@ impl Attempts {
             *spent = spent.saturating_sub(1);
             window.total = window.total.saturating_sub(1);
         }
-    }
-}
-
-/// Who counts as one: an IPv4 address, or a /64 of IPv6, which is what one subscriber gets.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
     }
 }
 

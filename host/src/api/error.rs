@@ -291,7 +291,7 @@ pub(super) fn unplaced(error: PlaceError, no_node: Code) -> Error {
     match error {
         PlaceError::UnknownProvision => Error::not_found("there is no such provision"),
         PlaceError::NoNodeFits(why) => Error::new(no_node, format!("no node fits: {why}")),
-        PlaceError::AtLimit => Error::new(Code::AtLimit, "every node that fits is at its limit"),
+        PlaceError::AtLimit(limit) => Error::new(Code::AtLimit, limit.to_string()),
         PlaceError::Unavailable(why) => Error::new(Code::Unavailable, why),
         PlaceError::NameLive => Error::new(Code::Exists, "a publisher is live on this name"),
     }

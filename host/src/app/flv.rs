@@ -15,6 +15,7 @@ use crate::auth::{self, Auth, TokenError};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::flv::{self, Refused};
+use crate::limits::Limits;
 use crate::rtmp::Access;
 use crate::stream::Streams;
 
@@ -23,6 +24,7 @@ pub(super) fn router(
     config: &Config,
     streams: &Streams,
     auth: &Auth,
+    limits: &Limits,
     drain: &Drain,
     registry: &mut Registry,
 ) -> axum::Router {
@@ -34,6 +36,7 @@ pub(super) fn router(
         gate: gate(config.rtmp.play, auth.clone()),
         play_wait: Duration::from_secs(config.rtmp.play_wait_seconds),
         seats: Arc::new(Semaphore::new(config.flv.subscribers)),
+        limits: limits.clone(),
         cors: config.flv.cors.clone(),
         drain: drain.clone(),
         metrics: flv::Metrics::register(registry),
@@ -85,7 +88,7 @@ async fn explained(mut response: Response) -> Response {
         Refused::Unauthorized => api::Error::new(api::Code::Unauthorized, text),
         Refused::Forbidden => api::Error::new(api::Code::Forbidden, text),
         Refused::NotFound | Refused::NoMedia => api::Error::new(api::Code::NotFound, text),
-        Refused::AtLimit => api::Error::new(api::Code::AtLimit, text),
+        Refused::AtLimit(_) => api::Error::new(api::Code::AtLimit, text),
         Refused::Draining => api::Error::new(api::Code::NotReady, text),
     };
     response.extensions_mut().insert(error);

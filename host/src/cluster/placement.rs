@@ -1,6 +1,8 @@
 //! Which node gets a provision. Pure: nodes and wishes in, a node or the reason out.
 
-use crate::id::{NodeId, RestreamType};
+use std::collections::BTreeMap;
+
+use crate::id::{AppName, NodeId, RestreamType, StreamGuid};
 
 /// A node as placement sees it.
 #[derive(Clone, Debug)]
@@ -15,8 +17,36 @@ pub struct Candidate {
     pub restreamers: u64,
     /// Restreamers it may run.
     pub capacity: u64,
+    /// The same for the streams of the apps that have a limit.
+    pub apps: Vec<AppShare>,
     /// Types its plugins offer.
     pub types: Vec<RestreamType>,
+}
+
+/// What a node runs of one app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppShare {
+    /// The app.
+    pub app: AppName,
+    /// Restreamers of its streams.
+    pub restreamers: u64,
+    /// As many as there may be.
+    pub capacity: u64,
+}
+
+/// What a node that runs these streams has of each app with a limit.
+pub fn shares(capacities: &BTreeMap<AppName, u64>, running: &[&StreamGuid]) -> Vec<AppShare> {
+    let share = |(app, capacity): (&AppName, &u64)| AppShare {
+        app: app.clone(),
+        restreamers: of_app(app, running.iter().copied()),
+        capacity: *capacity,
+    };
+    capacities.iter().map(share).collect()
+}
+
+fn of_app<'a>(app: &AppName, streams: impl IntoIterator<Item = &'a StreamGuid>) -> u64 {
+    let of = |stream: &&StreamGuid| stream.app_name() == app.as_str();
+    streams.into_iter().filter(of).count() as u64
 }
 
 /// What is asked of a node.
@@ -24,8 +54,8 @@ pub struct Candidate {
 pub struct Wanted<'a> {
     /// Types that it must offer.
     pub types: &'a [RestreamType],
-    /// Restreamers that come with it.
-    pub restreamers: u64,
+    /// The streams of the restreamers that come with it.
+    pub streams: &'a [StreamGuid],
     /// A subgroup, preferred or demanded.
     pub sub_group: Option<&'a str>,
     /// Demanded: nothing else will do.
@@ -38,9 +68,9 @@ pub enum NoFit {
     /// None could ever.
     #[error("{0}")]
     None(String),
-    /// All that could are full.
+    /// All that could are full: the node as a whole, or this app's share of it.
     #[error("every node that fits is at its limit of restreamers")]
-    Full,
+    Full(Option<AppName>),
 }
 
 /// Chooses: the wanted subgroup first, then the fewest restreamers per capacity,
@@ -71,18 +101,50 @@ pub fn place<'a>(nodes: &'a [Candidate], wanted: Wanted<'_>) -> Result<&'a Candi
             wanted.sub_group.unwrap_or_default()
         )));
     }
-    let free = fitting
+    let mut full = None;
+    let free: Vec<_> = fitting
         .into_iter()
-        .filter(|node| node.restreamers + wanted.restreamers <= node.capacity);
+        .filter(|node| match node.full(wanted.streams) {
+            Some(whose) => {
+                full = Some(whose);
+                false
+            }
+            None => true,
+        })
+        .collect();
     let load =
         |node: &Candidate| (u128::from(node.restreamers) << 32) / u128::from(node.capacity.max(1));
-    free.min_by_key(|node| (!near(node), load(node), node.id.clone()))
-        .ok_or(NoFit::Full)
+    free.into_iter()
+        .min_by_key(|node| (!near(node), load(node), node.id.clone()))
+        .ok_or(NoFit::Full(full.flatten()))
+}
+
+impl Candidate {
+    /// Whether there is no room for these streams: for the node's sake, or for an app's.
+    fn full(&self, streams: &[StreamGuid]) -> Option<Option<AppName>> {
+        if self.restreamers + streams.len() as u64 > self.capacity {
+            return Some(None);
+        }
+        let no_room =
+            |share: &&AppShare| share.restreamers + of_app(&share.app, streams) > share.capacity;
+        // Streams of other apps find room beside one that has more than it may by now.
+        let wanted = |share: &&AppShare| of_app(&share.app, streams) > 0;
+        let share = self.apps.iter().filter(wanted).find(no_room)?;
+        Some(Some(share.app.clone()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
+
+    static ONE: OnceLock<[StreamGuid; 1]> = OnceLock::new();
+
+    fn name(text: &str) -> StreamGuid {
+        text.parse().expect("legal")
+    }
 
     fn node(id: &str, sub_group: &str, restreamers: u64) -> Candidate {
         Candidate {
@@ -91,6 +153,7 @@ mod tests {
             sub_group: sub_group.to_owned(),
             restreamers,
             capacity: 10,
+            apps: Vec::new(),
             types: vec!["rtmp".parse().expect("legal")],
         }
     }
@@ -102,7 +165,7 @@ mod tests {
     ) -> Wanted<'a> {
         Wanted {
             types,
-            restreamers: 1,
+            streams: ONE.get_or_init(|| [name("live/a")]),
             sub_group,
             strict,
         }
@@ -139,7 +202,7 @@ mod tests {
         let full = [node("a", "x", 10)];
         assert_eq!(
             place(&full, wanted(&types, None, false)).err(),
-            Some(NoFit::Full)
+            Some(NoFit::Full(None))
         );
         assert!(matches!(
             place(&full, wanted(&other, None, false)),
@@ -153,5 +216,32 @@ mod tests {
             place(&draining, wanted(&types, None, false)),
             Err(NoFit::None(_))
         ));
+    }
+    #[test]
+    fn an_apps_share_is_full_for_its_own_streams_only() {
+        let types = ["rtmp".parse().expect("legal")];
+        let live: AppName = "live".parse().expect("legal");
+        let running = [name("live/a"), name("live/room/b"), name("other/a")];
+        let shares = shares(
+            &[(live.clone(), 3)].into(),
+            &running.iter().collect::<Vec<_>>(),
+        );
+        assert_eq!(shares[0].restreamers, 2);
+        let nodes = [Candidate {
+            apps: shares,
+            ..node("a", "x", 3)
+        }];
+        let placed = |streams: &[&str]| {
+            let streams: Vec<_> = streams.iter().map(|text| name(text)).collect();
+            let wanted = Wanted {
+                streams: &streams,
+                ..wanted(&types, None, false)
+            };
+            place(&nodes, wanted).map(|node| node.id.to_string())
+        };
+        assert!(placed(&["live/c"]).is_ok());
+        assert!(placed(&["live/c", "other/b"]).is_ok());
+        assert_eq!(placed(&["live/c", "live/d"]), Err(NoFit::Full(Some(live))));
+        assert!(placed(&["other/b", "other/c"]).is_ok());
     }
 }

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::*;
+use crate::limits::Limits;
 use crate::plugin::{self, Plugins, Runtime};
-use crate::restreamer::Limits;
+use crate::restreamer;
 use crate::rtmp::policy::Policy;
 use crate::store::Memory;
 
@@ -22,7 +23,7 @@ impl Bench {
         let plugins = plugins.await.expect("the built-in type is admitted");
         let streams = Streams::new(crate::stream::Config::default());
         let policy = Arc::new(Policy::new(Default::default(), Vec::new()));
-        let limits = Limits {
+        let limits = restreamer::Limits {
             sources: 1,
             log_lines: 1,
         };
@@ -42,8 +43,16 @@ impl Bench {
             sub_group: "default".to_owned(),
             address: "127.0.0.1".to_owned(),
             capacity,
+            app_capacity: BTreeMap::new(),
         };
-        let cluster = Cluster::new(me, store.clone(), restreamers, streams.clone(), drain);
+        let cluster = Cluster::new(
+            me,
+            store.clone(),
+            restreamers,
+            streams.clone(),
+            Limits::default(),
+            drain,
+        );
         Self {
             cluster,
             store,
@@ -103,7 +112,7 @@ async fn of_many_distributes_at_once_no_more_are_placed_than_fit() {
     let guids: Vec<String> = (0..12).map(|n| format!("p-{n}")).collect();
     let placed = guids.iter().map(|guid| bench.distribute(guid));
     let placed = futures_util::future::join_all(placed).await;
-    let full = |result: &&Result<(), PlaceError>| matches!(result, Err(PlaceError::AtLimit));
+    let full = |result: &&Result<(), PlaceError>| matches!(result, Err(PlaceError::AtLimit(_)));
     assert_eq!(placed.iter().filter(|result| result.is_ok()).count(), 2);
     assert_eq!(placed.iter().filter(full).count(), 10, "{placed:?}");
     assert!(bench.cluster.0.placing.lock().is_empty());

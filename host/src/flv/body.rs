@@ -16,6 +16,7 @@ use super::metrics::{End, Metrics};
 use super::mux::{Muxer, Room, Timed};
 use crate::drain::Drain;
 use crate::id::StreamGuid;
+use crate::limits::{AddressPlace, SubscriberPlace};
 use crate::stream::{Batch, Subscriber};
 
 /// The response is cut off, so that the player knows it has not seen the end.
@@ -32,12 +33,23 @@ pub struct Viewer {
     pub peer: SocketAddr,
     /// Its place in the stream.
     pub subscriber: Subscriber,
-    /// Its place among the node's responses.
-    pub permit: OwnedSemaphorePermit,
+    /// Its place.
+    pub place: Place,
     /// Ends the body.
     pub drain: Drain,
     /// Counts it.
     pub metrics: Metrics,
+}
+
+/// A response's places, given back together.
+#[derive(Debug)]
+pub struct Place {
+    /// Among the node's and the app's subscribers.
+    pub subscriber: SubscriberPlace,
+    /// Among the node's responses.
+    pub among_ours: OwnedSemaphorePermit,
+    /// Among the connections of the player's address.
+    pub of_address: AddressPlace,
 }
 
 /// The bytes of a response, from now to the stream's end.
@@ -76,6 +88,7 @@ impl Body {
             if let Some(bytes) = self.queue.pop_front() {
                 self.sent += bytes.len() as u64;
                 self.viewer.metrics.sent(bytes.len());
+                self.viewer.place.subscriber.sent(bytes.len() as u64);
                 return Some(Ok(bytes));
             }
             if self.end.is_some() {
@@ -142,6 +155,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::limits::Limits;
     use crate::stream::timeline::Lane;
     use crate::stream::unit::{Content, Unit};
     use crate::stream::{Config, Feed, Streams};
@@ -186,7 +200,15 @@ mod tests {
                 guid: self.stream.guid().clone(),
                 peer: SocketAddr::from(([127, 0, 0, 1], 1)),
                 subscriber: Subscriber::new(self.stream.clone()),
-                permit: self.seats.clone().try_acquire_owned().expect("free"),
+                place: Place {
+                    subscriber: Limits::default()
+                        .subscriber(self.stream.guid())
+                        .expect("free"),
+                    among_ours: self.seats.clone().try_acquire_owned().expect("free"),
+                    of_address: Limits::default()
+                        .address([127, 0, 0, 1].into())
+                        .expect("free"),
+                },
                 drain: self.drain.clone(),
                 metrics: Metrics::default(),
             })

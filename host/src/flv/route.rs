@@ -15,12 +15,13 @@ use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use utoipa::OpenApi;
 
-use super::body::{self, Viewer};
+use super::body::{self, Place, Viewer};
 use super::config::Cors;
 use super::metrics::Metrics;
 use super::page;
 use crate::drain::Drain;
 use crate::id::StreamGuid;
+use crate::limits::{self, Limit, Limits};
 use crate::stream::{Stream, Streams, Subscriber};
 
 /// How long browsers may remember what a preflight said.
@@ -40,6 +41,8 @@ pub struct Context {
     pub play_wait: Duration,
     /// A place for each response.
     pub seats: Arc<Semaphore>,
+    /// Who finds a place beside them.
+    pub limits: Limits,
     /// Pages that may play.
     pub cors: Cors,
     /// Ends all responses.
@@ -56,7 +59,7 @@ impl std::fmt::Debug for Context {
 
 /// Why there is no media. Goes along as an extension of the response, for whoever
 /// writes the body of errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The path names no stream.
     #[error("the path holds no legal stream name")]
@@ -74,21 +77,21 @@ pub enum Refused {
     #[error("the stream has no media")]
     NoMedia,
     /// Every place is taken.
-    #[error("the node serves as many subscribers as it may")]
-    AtLimit,
+    #[error(transparent)]
+    AtLimit(#[from] limits::Refused),
     /// It is about to stop.
     #[error("the node drains")]
     Draining,
 }
 
 impl Refused {
-    fn status(self) -> StatusCode {
+    fn status(&self) -> StatusCode {
         match self {
             Self::BadName => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NoMedia => StatusCode::NOT_FOUND,
-            Self::AtLimit | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AtLimit(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -157,16 +160,15 @@ async fn play(
 ) -> Result<Response, Refused> {
     let guid = context.named(&path)?;
     (context.gate)(parameters.token.as_deref(), &guid)?;
-    let permit = context.seats.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| Refused::AtLimit)?;
     let stream = context.streams.find(&guid).ok_or(Refused::NotFound)?;
+    let place = context.place(peer, &guid)?;
     let mut subscriber = Subscriber::new(stream.clone());
     context.media(&stream, &mut subscriber).await?;
     let body = body::stream(Viewer {
         guid,
         peer,
         subscriber,
-        permit,
+        place,
         drain: context.drain,
         metrics: context.metrics,
     });
@@ -191,6 +193,18 @@ impl Context {
             Ok(guid) if self.streams.find(&guid).is_some() => Ok(guid),
             _ => short.parse().map_err(|_| Refused::BadName),
         }
+    }
+
+    fn place(&self, peer: SocketAddr, guid: &StreamGuid) -> Result<Place, limits::Refused> {
+        let address = self.limits.address(peer.ip())?;
+        let permit = self.seats.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| self.limits.refused(Limit::FlvSubscribers, None))?;
+        let subscriber = self.limits.subscriber(guid)?;
+        Ok(Place {
+            subscriber,
+            among_ours: permit,
+            of_address: address,
+        })
     }
 
     /// Waits until the stream can be played.

@@ -1,5 +1,6 @@
 //! One incoming connection: drives its server session between socket and streams.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::publish::Publication;
 use super::{Access, Config};
 use crate::drain::Drain;
 use crate::id::StreamGuid;
+use crate::limits::{self, Limits};
 use crate::stream::{NameTaken, Outlet, Streams};
 
 /// Handshake and connect get so long each, as slow peers hold memory.
@@ -54,6 +56,8 @@ pub struct Context {
     pub publish: Access,
     /// Judges stream tokens.
     pub verify: VerifyToken,
+    /// Who finds a place.
+    pub limits: Limits,
     /// Tells when to stop.
     pub drain: Drain,
 }
@@ -209,10 +213,12 @@ impl<S: Socket> Connection<S> {
             if let Some(bytes) = self.session.take_output() {
                 self.outbox.push(bytes);
             }
+            let before = self.outbox.sent();
             self.outbox.flush(&mut self.io).await?;
             let Some(play) = self.play.as_mut() else {
                 return Ok(());
             };
+            play.sent(self.outbox.sent() - before);
             if let Step::Close(why) = play.step(&mut self.session, &mut self.outbox) {
                 if self.publications.is_empty() {
                     return Err(Closed::Ours(why));
@@ -241,6 +247,9 @@ impl<S: Socket> Connection<S> {
             return Err(Closed::Peer);
         }
         self.received += read as u64;
+        if let Some(publication) = self.publications.values().next() {
+            publication.received(read as u64);
+        }
         self.heard = Instant::now();
         self.session.received(read);
         Ok(())
@@ -320,9 +329,14 @@ impl<S: Socket> Connection<S> {
 
     fn publish(&mut self, stream_id: u32, app: &str, name: &str) {
         let begun = self.admit(Act::Publish, app, name).and_then(|guid| {
-            Publication::begin(&self.context.streams, &guid).map_err(|taken| match taken {
-                NameTaken::Provision => (Refusal::BadName, "the name belongs to a provision"),
-                NameTaken::Publisher => (Refusal::BadName, "the name is being published already"),
+            let place = self.context.limits.publisher(&guid).map_err(no_place)?;
+            Publication::begin(&self.context.streams, &guid, place).map_err(|taken| match taken {
+                NameTaken::Provision => {
+                    refused(Refusal::BadName, "the name belongs to a provision")
+                }
+                NameTaken::Publisher => {
+                    refused(Refusal::BadName, "the name is being published already")
+                }
             })
         });
         match begun {
@@ -333,8 +347,8 @@ impl<S: Socket> Connection<S> {
                 self.publications.insert(stream_id, publication);
             }
             Err((refusal, why)) => {
-                info!(why, "publish refused");
-                self.session.reject_publish(stream_id, refusal, why);
+                info!(%why, "publish refused");
+                self.session.reject_publish(stream_id, refusal, &why);
             }
         }
     }
@@ -346,46 +360,48 @@ impl<S: Socket> Connection<S> {
                 .as_ref()
                 .is_some_and(|play| play.stream_id() != stream_id);
             if busy {
-                return Err((Refusal::Limit, "one play at a time on a connection"));
+                return Err(refused(
+                    Refusal::Limit,
+                    "one play at a time on a connection",
+                ));
             }
             Span::current().record("stream", field::display(&guid));
             let stream = self.context.streams.find(&guid);
-            stream.ok_or((Refusal::StreamNotFound, "there is no such stream"))
+            let stream =
+                stream.ok_or(refused(Refusal::StreamNotFound, "there is no such stream"))?;
+            Ok((
+                stream,
+                self.context.limits.subscriber(&guid).map_err(no_place)?,
+            ))
         });
         match found {
-            Ok(stream) => {
+            Ok((stream, place)) => {
                 info!("playing");
                 let wait = Duration::from_secs(self.context.config.play_wait_seconds);
+                let until = Instant::now() + wait;
                 let outlet = self.io.outlet();
                 self.stop_pump();
-                self.play = Some(Play::begin(
-                    stream_id,
-                    stream,
-                    Instant::now() + wait,
-                    outlet,
-                ));
+                self.play = Some(Play::begin(stream_id, stream, place, until, outlet));
             }
             Err((refusal, why)) => {
-                info!(why, "play refused");
-                self.session.reject_play(stream_id, refusal, why);
+                info!(%why, "play refused");
+                self.session.reject_play(stream_id, refusal, &why);
             }
         }
     }
 
     /// Whether this client may do this, and to which stream.
-    fn admit(
-        &self,
-        act: Act,
-        app: &str,
-        name: &str,
-    ) -> Result<StreamGuid, (Refusal, &'static str)> {
+    fn admit(&self, act: Act, app: &str, name: &str) -> Result<StreamGuid, Denied> {
         let Ok(Addressed { guid, token }) = name::resolve(app, name) else {
             let refusal = if act == Act::Publish {
                 Refusal::BadName
             } else {
                 Refusal::StreamNotFound
             };
-            return Err((refusal, "the app and name make no legal stream name"));
+            return Err(refused(
+                refusal,
+                "the app and name make no legal stream name",
+            ));
         };
         let access = if act == Act::Publish {
             self.context.publish
@@ -399,8 +415,19 @@ impl<S: Socket> Connection<S> {
         };
         allowed
             .then_some(guid)
-            .ok_or((Refusal::Unauthorized, "not allowed"))
+            .ok_or(refused(Refusal::Unauthorized, "not allowed"))
     }
+}
+
+/// What a refused peer and the log are told.
+type Denied = (Refusal, Cow<'static, str>);
+
+fn refused(refusal: Refusal, why: &'static str) -> Denied {
+    (refusal, why.into())
+}
+
+fn no_place(limit: limits::Refused) -> Denied {
+    (Refusal::Limit, limit.to_string().into())
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -14,6 +14,8 @@ use tracing::{Instrument, info, info_span, warn};
 
 use super::connection::{self, Context, Socket};
 use super::plain::Plain;
+use super::refusal::{self, Farewells};
+use crate::limits::{Limit, Refused};
 
 /// Bytes the kernel may hold for a player beyond what is under way to it, so that the
 /// decision what to leave out stays with us.
@@ -34,6 +36,7 @@ pub type Tls = Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>;
 pub struct Listener {
     socket: TcpListener,
     limit: Arc<Semaphore>,
+    farewells: Farewells,
     tls: Option<Tls>,
 }
 
@@ -64,6 +67,7 @@ impl Listener {
         Ok(Self {
             socket,
             limit: Arc::new(Semaphore::new(max_connections)),
+            farewells: Farewells::default(),
             tls: None,
         })
     }
@@ -72,6 +76,7 @@ impl Listener {
     pub fn bind_tls(&self, addr: SocketAddr, tls: Tls) -> io::Result<Self> {
         Ok(Self {
             limit: self.limit.clone(),
+            farewells: self.farewells.clone(),
             tls: Some(tls),
             ..Self::bind(addr, 0)?
         })
@@ -82,7 +87,7 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Accepts until the drain starts. At the limit a connection is closed at once.
+    /// Accepts until the drain starts. At a limit a connection is told so, and closed.
     pub async fn run(self, context: Arc<Context>) {
         loop {
             let accepted = tokio::select! {
@@ -101,19 +106,50 @@ impl Listener {
     }
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr, context: &Arc<Context>) {
-        let Ok(permit) = self.limit.clone().try_acquire_owned() else {
-            info!(%peer, "connection refused: the node is at its limit");
-            return;
-        };
+        let permit = self.limit.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| context.limits.refused(Limit::Connections, None));
+        let place = permit.and_then(|permit| Ok((permit, context.limits.address(peer.ip())?)));
         prepare(&stream);
-        let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
         let tls = self.tls.as_ref().map(|tls| tls());
+        let place = match place {
+            Ok(place) => place,
+            Err(refused) => return self.refuse(stream, peer, tls, refused, context),
+        };
+        let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
         let task = serve(stream, tls, context.clone());
         context.drain.spawn(
             async move {
                 info!("connection opened");
                 task.await;
-                drop(permit);
+                drop(place);
+            }
+            .instrument(span),
+        );
+    }
+
+    fn refuse(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        tls: Option<Arc<rustls::ServerConfig>>,
+        refused: Refused,
+        context: &Context,
+    ) {
+        let span = info_span!("rtmp", %peer);
+        let Some(place) = self.farewells.enter() else {
+            return span.in_scope(|| info!(told = false, reason = %refused, "connection refused"));
+        };
+        context.drain.spawn(
+            async move {
+                match tls {
+                    None => refusal::refuse(stream, refused).await,
+                    Some(tls) => {
+                        if let Some(stream) = secure(stream, tls).await {
+                            refusal::refuse(stream, refused).await;
+                        }
+                    }
+                }
+                drop(place);
             }
             .instrument(span),
         );
@@ -124,24 +160,29 @@ async fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, contex
     let Some(tls) = tls else {
         return connection::serve(Plain::from(stream), context).await;
     };
-    let handshake = TlsAcceptor::from(tls).accept(stream);
-    let mut stream = match tokio::time::timeout(TLS_HANDSHAKE, handshake).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            info!(reason = %error, "connection closed");
-            return;
-        }
-        Err(_) => {
-            info!(
-                reason = "the TLS handshake took too long",
-                "connection closed"
-            );
-            return;
-        }
+    let Some(mut stream) = secure(stream, tls).await else {
+        return;
     };
     connection::serve(&mut stream, context).await;
     // Without a farewell a TLS peer takes the end for an attack.
     let _ = tokio::time::timeout(TLS_FAREWELL, stream.shutdown()).await;
+}
+
+/// The TLS handshake; when it fails the connection is closed, and the log says so.
+async fn secure(stream: TcpStream, tls: Arc<rustls::ServerConfig>) -> Option<TlsStream<TcpStream>> {
+    let handshake = TlsAcceptor::from(tls).accept(stream);
+    match tokio::time::timeout(TLS_HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            info!(reason = %error, "connection closed");
+            None
+        }
+        Err(_) => {
+            let reason = "the TLS handshake took too long";
+            info!(reason, "connection closed");
+            None
+        }
+    }
 }
 
 /// Socket options are improvements; a socket that lacks one still works.

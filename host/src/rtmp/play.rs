@@ -1,5 +1,6 @@
 //! A player's side of a connection: waits for media, sends it, tells the end.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use crate::id::StreamGuid;
+use crate::limits::SubscriberPlace;
 use crate::stream::{Batch, Outlet, Stream, Subscriber, Tap};
 
 /// How long a player may take to leave after the end was told.
@@ -40,6 +42,7 @@ pub struct Play {
     subscriber: Subscriber,
     /// To the stream's pump, where the socket allows it.
     tap: Option<Tap>,
+    place: Arc<SubscriberPlace>,
     state: State,
     batch: Vec<Wire>,
 }
@@ -49,16 +52,26 @@ impl Play {
     pub fn begin(
         stream_id: u32,
         stream: Arc<Stream>,
+        place: SubscriberPlace,
         until: Instant,
         outlet: Option<Arc<dyn Outlet>>,
     ) -> Self {
         let subscriber = Subscriber::new(stream.clone());
-        let tap = outlet.map(|outlet| Tap::new(stream.clone(), stream_id, outlet));
+        let place = Arc::new(place);
+        let tap = outlet.map(|outlet| {
+            let place = place.clone();
+            Tap::new(
+                stream.clone(),
+                stream_id,
+                Arc::new(Metered { outlet, place }),
+            )
+        });
         Self {
             stream_id,
             stream,
             subscriber,
             tap,
+            place,
             state: State::Waiting(until),
             batch: Vec::new(),
         }
@@ -77,6 +90,11 @@ impl Play {
     /// Whether its stream's frames wait for each other.
     pub fn batches(&self) -> bool {
         self.stream.batches()
+    }
+
+    /// So many bytes went to the player.
+    pub fn sent(&self, bytes: u64) {
+        self.place.sent(bytes);
     }
 
     /// Frames left out because the player was slow.
@@ -172,6 +190,20 @@ impl Play {
             refuse(session, self.stream_id);
             self.state = State::Ending(Instant::now() + GRACE);
         }
+    }
+}
+
+/// Counts what the pump writes.
+struct Metered {
+    outlet: Arc<dyn Outlet>,
+    place: Arc<SubscriberPlace>,
+}
+
+impl Outlet for Metered {
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.outlet.try_write(bytes)?;
+        self.place.sent(written as u64);
+        Ok(written)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use restreamd_rtmp::session::Media;
 
 use crate::id::StreamGuid;
+use crate::limits::PublisherPlace;
 use crate::stream::{Feed, NameTaken, Stream, Streams, Unit};
 
 /// A stream that a connection publishes. Dropping it ends the stream.
@@ -13,11 +14,16 @@ pub struct Publication {
     streams: Streams,
     stream: Arc<Stream>,
     feed: Feed,
+    place: PublisherPlace,
 }
 
 impl Publication {
     /// Begins to publish under a name, if it is free.
-    pub fn begin(streams: &Streams, guid: &StreamGuid) -> Result<Self, NameTaken> {
+    pub fn begin(
+        streams: &Streams,
+        guid: &StreamGuid,
+        place: PublisherPlace,
+    ) -> Result<Self, NameTaken> {
         let stream = streams.publish(guid)?;
         let stall = std::time::Duration::from_millis(streams.config().stall_millis);
         let feed = stream.feed(Some(stall));
@@ -26,6 +32,7 @@ impl Publication {
             streams: streams.clone(),
             stream,
             feed,
+            place,
         })
     }
 
@@ -39,6 +46,11 @@ impl Publication {
     /// No other message is at hand.
     pub fn depart(&self) {
         self.feed.depart();
+    }
+
+    /// So many bytes came from the publisher.
+    pub fn received(&self, bytes: u64) {
+        self.place.received(bytes);
     }
 
     /// The stream.

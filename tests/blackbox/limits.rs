@@ -1,0 +1,279 @@
+//! Limits of the node, of an app and of an address: each at its bound, where newcomers
+//! are told which one it is, and where leaving makes room again.
+
+use std::io::{ErrorKind, Read};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use restreamd_tests::api::Api;
+use restreamd_tests::clip::Clip;
+use restreamd_tests::curl::curl;
+use restreamd_tests::eventually::{eventually, when};
+use restreamd_tests::ffmpeg;
+use restreamd_tests::host::TestHost;
+use restreamd_tests::http_flv::Recorder;
+use restreamd_tests::player::Player;
+use restreamd_tests::provision::Provision;
+use restreamd_tests::source::Source;
+
+use crate::{SOON, node};
+
+/// What a player that is not let in was told.
+fn refused(url: &str) -> String {
+    let player = Player::attach(url);
+    eventually("the player is refused", SOON, || {
+        player
+            .gone()
+            .ok_or_else(|| format!("{} frames", player.count()))
+    })
+}
+
+/// What somebody is told who asks for HTTP-FLV; empty when there is a response.
+fn refused_flv(host: &TestHost, name: &str, options: &[&str]) -> String {
+    let url = host.http(name);
+    let head = ["-sS", "--head", &url];
+    if curl(head.into_iter().chain(options.iter().copied())).status == 200 {
+        return String::new();
+    }
+    let answer = curl(["-sS", &url].into_iter().chain(options.iter().copied()));
+    assert_eq!(answer.status, 503, "{answer:?}");
+    let body = answer.json();
+    assert_eq!(body["code"], "at-limit", "{body}");
+    body["error"].as_str().unwrap_or_default().to_owned()
+}
+
+fn refusals(api: &Api, limit: &str, scope: &str) -> u64 {
+    let text = api.anonymous().get("/metrics").text;
+    let sample = format!("restreamd_limits_refusals_total{{limit=\"{limit}\",scope=\"{scope}\"}} ");
+    let value = text.lines().find_map(|line| line.strip_prefix(&sample));
+    value.and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+fn is_closed(connection: &mut TcpStream) -> Option<()> {
+    connection.set_nonblocking(true).expect("a socket of ours");
+    let read = connection.read(&mut [0]);
+    (!read.is_err_and(|e| e.kind() == ErrorKind::WouldBlock)).then_some(())
+}
+
+fn try_distribute(api: &Api, stream: &str) -> restreamd_tests::api::Answer {
+    api.get(&format!(
+        "/as/v1/streams/stream/default/publish/{stream}?restream=true"
+    ))
+}
+
+#[test]
+fn pulls_are_bounded_for_the_node_and_for_an_app_and_a_deletion_makes_room() {
+    let source = Source::open(&Clip::small());
+    let host = node()
+        .set("limits.pulls", 2)
+        .set("apps.studio", toml::toml! { pulls = 1 })
+        .start();
+    let api = host.client();
+    for stream in ["studio/a", "studio/room/b", "live/a", "live/b"] {
+        let guid = format!("p-{}", stream.replace('/', "-"));
+        api.create(&Provision::pull(&guid, stream, &source.url("live/s")));
+    }
+    let full = |stream: &str, key: &str| {
+        let body = try_distribute(&api, stream).error(503);
+        let text = body["error"].as_str().unwrap_or_default();
+        assert!(text.ends_with(key), "{stream}: {body}");
+    };
+    try_distribute(&api, "studio/a").list();
+    full("studio/room/b", ", apps.studio.pulls");
+    try_distribute(&api, "live/a").list();
+    full("live/b", ", limits.pulls");
+    api.delete("p-studio-a");
+    try_distribute(&api, "studio/room/b").list();
+    assert_eq!(refusals(&api, "limits.pulls", "app"), 1);
+}
+
+#[test]
+fn subscribers_are_bounded_over_both_protocols_and_leaving_makes_room() {
+    let source = Source::open(&Clip::small());
+    let host = node()
+        .set("limits.subscribers", 3)
+        .set("apps.studio", toml::toml! { subscribers = 2 })
+        .start();
+    let api = host.client();
+    for (guid, stream) in [("one-pull", "studio/a"), ("two-pull", "live/a")] {
+        api.start(&Provision::pull(guid, stream, &source.url("live/s")));
+        api.wait_for_state(guid, "LIVE", SOON);
+    }
+    let first = Player::attach(&host.url("studio/a"));
+    first.wait_for_more(20, SOON);
+    let mut second = Recorder::start(&host.http("studio/a"), &[]);
+    second.wait_for_more(10_000, SOON);
+    let of_app = "the app is at its limit, apps.studio.subscribers";
+    let told = refused(&host.url("studio/a"));
+    assert!(
+        told.contains("NetStream.Play.Failed") && told.contains(of_app),
+        "{told}"
+    );
+    assert_eq!(refused_flv(&host, "studio/a", &[]), of_app);
+    assert!(!ffmpeg::plays(&host.url("studio/a")));
+
+    let third = Player::attach(&host.url("live/a"));
+    third.wait_for_more(20, SOON);
+    let of_node = "the node is at its limit, limits.subscribers";
+    let told = refused(&host.url("live/a"));
+    assert!(
+        told.contains("NetStream.Play.Failed") && told.contains(of_node),
+        "{told}"
+    );
+    assert_eq!(refused_flv(&host, "live/a", &[]), of_node);
+    assert!(refusals(&api, "limits.subscribers", "app") >= 3);
+    assert_eq!(refusals(&api, "limits.subscribers", "node"), 3);
+
+    // Who was there has noticed nothing, and who leaves makes room.
+    first.wait_for_more(20, SOON);
+    second.wait_for_more(10_000, SOON);
+    drop(third);
+    eventually("an RTMP player's place is free", SOON, || {
+        let told = refused_flv(&host, "live/a", &[]);
+        when(told.is_empty(), || told)
+    });
+    drop(second);
+    eventually("an HTTP-FLV player's place is free", SOON, || {
+        let told = refused_flv(&host, "studio/a", &[]);
+        when(told.is_empty(), || told)
+    });
+    let again = Player::attach(&host.url("studio/a"));
+    again.wait_for_more(20, SOON);
+    first.assert_attached();
+}
+
+#[test]
+fn newcomers_are_refused_while_the_bytes_are_at_the_limit_and_who_is_there_stays() {
+    let clip = Clip::small();
+    let host = node()
+        .set(
+            "apps.studio",
+            toml::toml! {
+                bytes_per_second = 2000
+                publish_bytes_per_second = 2000
+            },
+        )
+        .start();
+    let publisher = ffmpeg::publish(&clip, &host.url("studio/a"));
+    let api = host.client();
+    api.wait_for_stream("studio/a", SOON);
+    let player = Player::attach(&host.url("studio/a"));
+    player.wait_for_more(20, SOON);
+    let full = "the app is at its limit, apps.studio.bytes_per_second";
+    eventually("another player is refused", SOON, || {
+        let told = refused_flv(&host, "studio/a", &[]);
+        when(told == full, || told)
+    });
+    let told = refused(&host.url("studio/a"));
+    assert!(
+        told.contains("NetStream.Play.Failed") && told.contains(full),
+        "{told}"
+    );
+    let mut second = ffmpeg::publish(&clip, &host.url("studio/b"));
+    let status = second.wait(SOON);
+    let said = second.stderr.text();
+    assert!(!status.success(), "{said}");
+    assert!(
+        said.contains("apps.studio.publish_bytes_per_second"),
+        "{said}"
+    );
+    player.wait_for_more(50, SOON);
+
+    drop(player);
+    eventually("there is room for a player", SOON, || {
+        let told = refused_flv(&host, "studio/a", &[]);
+        when(told.is_empty(), || told)
+    });
+    drop(publisher);
+    eventually("there is room for a publisher", SOON, || {
+        let mut again = ffmpeg::publish(&clip, &host.url("studio/c"));
+        let live = || api.streams().iter().any(|s| s["streamGuid"] == "studio/c");
+        eventually("it is let in or not", SOON, || {
+            let answered = live() || again.ended().is_some();
+            when(answered, || "neither".to_owned())
+        });
+        when(live(), || "refused".to_owned())
+    });
+    assert!(refusals(&api, "limits.publish_bytes_per_second", "app") >= 1);
+}
+
+#[test]
+fn an_address_has_so_many_connections_and_the_next_is_told_in_its_answer_to_connect() {
+    let source = Source::open(&Clip::small());
+    let host = node().set("limits.connections_per_address", 2).start();
+    let api = host.client();
+    api.start(&Provision::pull(
+        "one-pull",
+        "live/a",
+        &source.url("live/s"),
+    ));
+    let url = host.url("live/a");
+    let first = Player::attach(&url);
+    first.wait_for_more(20, SOON);
+    let mut second = Recorder::start(&host.http("live/a"), &[]);
+    second.wait_for_more(10_000, SOON);
+    let full = "the address is at its limit, limits.connections_per_address";
+    let told = refused(&url);
+    assert!(told.contains("NetConnection.Connect.Rejected"), "{told}");
+    assert!(told.contains(full), "{told}");
+    assert_eq!(refused_flv(&host, "live/a", &[]), full);
+    let mut player = ffmpeg::player(&url);
+    let status = player.wait(SOON);
+    let said = player.stderr.text();
+    assert!(!status.success() && said.contains(full), "{said}");
+    // Another address has places of its own.
+    assert_eq!(
+        refused_flv(&host, "live/a", &["--interface", "127.0.0.2"]),
+        ""
+    );
+    drop(second);
+    eventually("a place is free", SOON, || {
+        let told = refused_flv(&host, "live/a", &[]);
+        when(told.is_empty(), || told)
+    });
+    let again = Player::attach(&url);
+    again.wait_for_more(20, SOON);
+    first.assert_attached();
+    assert!(refusals(&api, "limits.connections_per_address", "node") >= 3);
+}
+
+#[test]
+fn a_node_without_room_for_a_connection_says_so_and_serves_the_next_when_one_leaves() {
+    let clip = Clip::small();
+    let host = node().set("limits.connections", 2).start();
+    let url = host.url("live/a");
+    let _publisher = ffmpeg::publish(&clip, &url);
+    let api = host.client();
+    api.wait_for_stream("live/a", SOON);
+    let player = Player::attach(&url);
+    player.wait_for_more(20, SOON);
+    let told = refused(&url);
+    assert!(told.contains("NetConnection.Connect.Rejected"), "{told}");
+    assert!(
+        told.contains("the node is at its limit, limits.connections"),
+        "{told}"
+    );
+    // Of those who say nothing 64 are waited for, though not for long; the rest is closed at once.
+    let mut silent: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(host.rtmp).expect("the node listens"))
+        .collect();
+    for closed in [100 - 64, 100] {
+        eventually("silent connections are closed", SOON, || {
+            let count = silent.iter_mut().filter_map(is_closed).count();
+            when(count >= closed, || format!("{count} of {closed}"))
+        });
+    }
+    player.wait_for_more(50, SOON);
+    drop(silent);
+    drop(player);
+    let mut again = None;
+    eventually("there is room again", SOON, || {
+        let player = again.insert(Player::attach(&url));
+        eventually("an answer", Duration::from_secs(9), || {
+            when(player.count() > 0 || player.gone().is_some(), || {
+                "none".to_owned()
+            })
+        });
+        player.gone().map_or(Ok(()), Err)
+    });
+}
