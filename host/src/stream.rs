@@ -17,7 +17,7 @@ pub mod timeline;
 pub mod unit;
 
 pub use hub::{Feed, FeedId, Stream, StreamSnapshot};
-pub use progress::{AudioFacts, Stall, VideoFacts};
+pub use progress::{AudioFacts, MoreTracks, Stall, VideoFacts};
 pub use registry::{NameTaken, Streams};
 pub use subscriber::{Batch, Subscriber};
 pub use unit::Unit;

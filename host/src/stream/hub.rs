@@ -11,7 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::Config;
 use super::backlog::Backlog;
 use super::headers::Headers;
-use super::progress::{AudioFacts, Progress, VideoFacts};
+use super::progress::{AudioFacts, MoreTracks, Progress, VideoFacts};
 use super::ring::{Bounds, Ring};
 use super::timeline::{Lane, Timeline};
 use super::unit::{Content, Unit};
@@ -97,6 +97,8 @@ pub struct StreamSnapshot {
     pub video: Option<VideoFacts>,
     /// What is known of the audio.
     pub audio: Option<AudioFacts>,
+    /// The tracks beside these.
+    pub more: MoreTracks,
     /// Distance of the last two keyframes.
     pub gop: Option<Duration>,
 }
@@ -246,6 +248,7 @@ impl Stream {
             bytes_in: inner.bytes_in,
             video: progress.as_ref().and_then(|p| p.video(now)),
             audio: progress.as_ref().and_then(|p| p.audio(now)),
+            more: progress.as_ref().map(|p| p.more(now)).unwrap_or_default(),
             gop: progress.as_ref().and_then(|p| p.gop()),
         }
     }
@@ -460,8 +463,9 @@ impl Feed {
     /// One unit, in the order it came.
     pub fn push(&mut self, unit: &Unit) {
         let now = Instant::now();
-        self.progress.lock().observe(unit, now);
         self.headers.take(unit);
+        let unit = &*self.headers.judge(unit);
+        self.progress.lock().observe(unit, now);
         let may_start = self.may_start(unit);
         if self.stream.append(self, unit, may_start, now) {
             self.backlog.clear();
