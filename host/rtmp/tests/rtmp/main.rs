@@ -6,6 +6,7 @@ mod amf;
 mod chunks;
 mod crash_inputs;
 mod media_headers;
+mod negotiation;
 mod parameter_sets;
 mod peer;
 mod properties;
