@@ -49,8 +49,8 @@ pub struct VideoFacts {
     pub width: Option<u32>,
     /// From the parameter sets.
     pub height: Option<u32>,
-    /// Measured over the last seconds, else from the parameter sets, else from the
-    /// timestamps of the last frames.
+    /// From the parameter sets while the timestamps of the last frames agree, else from
+    /// these.
     pub fps: Option<f64>,
     /// Measured over the last seconds.
     pub kbps: Option<u64>,
@@ -419,6 +419,26 @@ mod tests {
             _ => vec![default(at)],
         });
         assert_eq!(stall, None);
+    }
+
+    #[test]
+    fn a_parameter_set_is_believed_while_the_timestamps_agree() {
+        // x264 at 29.97 fps.
+        let header = b"\x17\0\0\0\0\x01\xf4\0\x28\xff\xe1\0\x1a\x67\xf4\0\x28\x91\x9b\x28\x0f\0\x44\
+            \xfc\x4e\x02\x20\0\0\x7d\x20\0\x1d\x4c\x01\xe3\x06\x32\xc0\x01\0\x06\x68\xeb\xe3\xc4\x48\x44";
+        for (step, expected) in [(33, 30_000.0 / 1_001.0), (100, 10.0)] {
+            let mut timestamp = 0;
+            let (_, progress) = run(2_000, |at| {
+                timestamp += step;
+                match at {
+                    0 => vec![message(Lane::Video, 0, header)],
+                    _ => vec![message(Lane::Video, timestamp, b"\x27\x01\0\0\0x")],
+                }
+            });
+            let video = progress.video(progress.born + Duration::from_secs(2));
+            let video = video.expect("video came");
+            assert_eq!((video.width, video.fps), (Some(1_920), Some(expected)));
+        }
     }
 
     #[test]

@@ -11,6 +11,9 @@ use crate::stream::timeline::Lane;
 /// A track without a frame for so long has no rate.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// A told rate and timestamps that are this far apart, in parts of it, disagree.
+const TOLERANCE: f64 = 0.05;
+
 /// One track, known since its header or its first frame.
 #[derive(Debug)]
 pub(super) struct Track {
@@ -36,6 +39,16 @@ pub(super) struct Motion {
 impl Motion {
     fn is_quiet(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.last_frame) >= QUIET
+    }
+
+    /// What the parameter set tells, exactly, while the timestamps agree; some sets lie.
+    /// Arrival is the last resort: frames come in bursts.
+    fn fps(&self, told: Option<f64>) -> Option<f64> {
+        let pace = self.pace.per_second();
+        match (told, pace) {
+            (Some(told), Some(pace)) if (told - pace).abs() > told * TOLERANCE => Some(pace),
+            _ => told.or(pace).or_else(|| self.meter.per_second()),
+        }
     }
 }
 
@@ -90,12 +103,10 @@ impl Track {
     pub(super) fn video(&self, now: Instant) -> Option<VideoFacts> {
         let motion = self.motion.as_ref()?;
         let told = self.picture.and_then(|picture| picture.fps);
-        let measured = motion.meter.per_second();
         let (fps, kbps) = if motion.is_quiet(now) {
             (Some(0.0), Some(0))
         } else {
-            let fps = measured.or(told).or_else(|| motion.pace.per_second());
-            (fps, motion.meter.kbps())
+            (motion.fps(told), motion.meter.kbps())
         };
         Some(VideoFacts {
             codec: self.name(),
