@@ -23,7 +23,7 @@ pub mod unit;
 
 pub use hub::{Feed, FeedId, Stream, StreamSnapshot};
 pub use latency::Latency;
-pub use progress::{AudioFacts, Stall, VideoFacts};
+pub use progress::{AudioFacts, MoreTracks, Stall, VideoFacts};
 pub use pump::{Outlet, Tap};
 pub use registry::{NameTaken, Streams};
 pub use subscriber::{Batch, Subscriber};

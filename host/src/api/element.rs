@@ -11,7 +11,7 @@ use super::caller::Viewer;
 use crate::cluster::Node;
 use crate::id::{NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
 use crate::restreamer::{Phase, Status};
-use crate::stream::{AudioFacts, StreamSnapshot, VideoFacts};
+use crate::stream::{AudioFacts, MoreTracks, StreamSnapshot, VideoFacts};
 
 /// A stream, where it is, and how it is doing.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
@@ -68,6 +68,10 @@ pub(super) struct Media {
     video: Option<Video>,
     audio: Option<Audio>,
     gop_ms: Option<u64>,
+    /// Tracks beside the default one (Enhanced RTMP), by their number.
+    more_video: Vec<MoreVideo>,
+    /// The same of sound.
+    more_audio: Vec<MoreAudio>,
 }
 
 /// The stream's picture.
@@ -82,9 +86,52 @@ pub(super) struct Video {
 
 /// The stream's sound.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Audio {
     codec: &'static str,
+    /// Samples a second.
+    sample_rate: Option<u32>,
+    channels: Option<u8>,
     kbps: Option<u64>,
+}
+
+/// Another picture of the stream.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct MoreVideo {
+    track: u8,
+    #[serde(flatten)]
+    video: Video,
+}
+
+/// Another sound of the stream.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(super) struct MoreAudio {
+    track: u8,
+    #[serde(flatten)]
+    audio: Audio,
+}
+
+impl From<VideoFacts> for Video {
+    fn from(facts: VideoFacts) -> Self {
+        Self {
+            codec: facts.codec,
+            width: facts.width,
+            height: facts.height,
+            fps: facts.fps,
+            kbps: facts.kbps,
+        }
+    }
+}
+
+impl From<AudioFacts> for Audio {
+    fn from(facts: AudioFacts) -> Self {
+        Self {
+            codec: facts.codec,
+            sample_rate: facts.sample_rate,
+            channels: facts.channels,
+            kbps: facts.kbps,
+        }
+    }
 }
 
 /// The build that runs it.
@@ -248,30 +295,35 @@ impl StreamElement {
 }
 
 fn media(snapshot: &StreamSnapshot) -> Option<Media> {
-    media_of(snapshot.video.clone(), snapshot.audio.clone(), snapshot.gop)
+    let (video, audio) = (snapshot.video.clone(), snapshot.audio.clone());
+    media_of(video, audio, snapshot.more.clone(), snapshot.gop)
 }
 
 /// What was measured, if anything was.
 pub(super) fn media_of(
     video: Option<VideoFacts>,
     audio: Option<AudioFacts>,
+    more: MoreTracks,
     gop: Option<std::time::Duration>,
 ) -> Option<Media> {
     let any = video.is_some() || audio.is_some();
     any.then(|| Media {
-        video: video.map(|facts| Video {
-            codec: facts.codec,
-            width: facts.width,
-            height: facts.height,
-            fps: facts.fps,
-            kbps: facts.kbps,
-        }),
-        audio: audio.map(|facts| Audio {
-            codec: facts.codec,
-            kbps: facts.kbps,
-        }),
+        video: video.map(Video::from),
+        audio: audio.map(Audio::from),
         gop_ms: gop.map(millis),
+        more_video: more.video.into_iter().map(more_video).collect(),
+        more_audio: more.audio.into_iter().map(more_audio).collect(),
     })
+}
+
+fn more_video((track, facts): (u8, VideoFacts)) -> MoreVideo {
+    let video = facts.into();
+    MoreVideo { track, video }
+}
+
+fn more_audio((track, facts): (u8, AudioFacts)) -> MoreAudio {
+    let audio = facts.into();
+    MoreAudio { track, audio }
 }
 
 pub(super) fn millis(duration: std::time::Duration) -> u64 {
@@ -360,6 +412,7 @@ mod tests {
                 kbps: None,
             }),
             audio: None,
+            more: MoreTracks::default(),
             gop: None,
         };
         let (stream, guid, kind) = (

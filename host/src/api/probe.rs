@@ -41,7 +41,7 @@ impl From<Report> for ProbeReport {
             reachable: report.reachable,
             class: report.class,
             error: report.error,
-            media: media_of(report.video, report.audio, report.gop),
+            media: media_of(report.video, report.audio, report.more, report.gop),
             dial_ms: report.dial.map(millis),
             first_frame_ms: report.first_frame.map(millis),
         }

@@ -60,7 +60,7 @@ pub(super) fn is_frame(media: &Media) -> bool {
         MediaKind::Audio => flv::audio(&media.payload).map(|header| header.kind),
         MediaKind::Data => None,
     };
-    matches!(kind, Some(PacketKind::Frame | PacketKind::Multitrack))
+    kind == Some(PacketKind::Frame)
 }
 
 /// Where a track is, and how long its last frame lasts.

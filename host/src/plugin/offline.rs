@@ -35,6 +35,7 @@ impl Host for Offline {
             on_air: false,
             video: None,
             audio: None,
+            more: crate::restreamer::host::MoreTracks::default(),
             gop: None,
             bytes: 0,
             flowing: Duration::ZERO,

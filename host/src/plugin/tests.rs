@@ -133,6 +133,7 @@ impl Host for Script {
             on_air: since != u64::MAX,
             video: None,
             audio: None,
+            more: crate::restreamer::host::MoreTracks::default(),
             gop: None,
             bytes: 0,
             flowing: Duration::from_millis(flowing),

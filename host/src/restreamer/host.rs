@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub use crate::rtmp::dial::{Class, Failure, Options as DialOptions, Trust};
-pub use crate::stream::{AudioFacts, Stall, VideoFacts};
+pub use crate::stream::{AudioFacts, MoreTracks, Stall, VideoFacts};
 
 /// Names a source within its restreamer.
 pub type SourceId = u32;
@@ -81,6 +81,8 @@ pub struct Facts {
     pub video: Option<(VideoFacts, Duration)>,
     /// Audio, and the age of its last frame.
     pub audio: Option<(AudioFacts, Duration)>,
+    /// The tracks beside these.
+    pub more: MoreTracks,
     /// Distance of the last two keyframes.
     pub gop: Option<Duration>,
     /// Media bytes.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::host::{AudioFacts, Facts, VideoFacts};
+use super::host::{AudioFacts, Facts, MoreTracks, VideoFacts};
 use super::session::Shared;
 use super::{Assigned, Restreamers};
 use crate::stream::Stream;
@@ -39,6 +39,8 @@ pub struct Report {
     pub video: Option<VideoFacts>,
     /// What is known of the audio.
     pub audio: Option<AudioFacts>,
+    /// The tracks beside these.
+    pub more: MoreTracks,
     /// Distance of the first keyframes.
     pub gop: Option<Duration>,
     /// From dialing to the grant.
@@ -125,6 +127,7 @@ impl Report {
         if sight.facts.video.is_some() || sight.facts.audio.is_some() {
             self.video = sight.facts.video.clone().map(|(facts, _)| facts);
             self.audio = sight.facts.audio.clone().map(|(facts, _)| facts);
+            self.more = sight.facts.more.clone();
             self.gop = sight.facts.gop;
         }
     }
@@ -155,6 +158,7 @@ mod tests {
             on_air: true,
             video: None,
             audio: None,
+            more: MoreTracks::default(),
             gop: None,
             bytes: 0,
             flowing: Duration::from_secs(flowing),
@@ -172,7 +176,11 @@ mod tests {
             fps: Some(25.0),
             kbps,
         };
-        let audio = |kbps| AudioFacts { codec: "aac", kbps };
+        let audio = |kbps| AudioFacts {
+            codec: "aac",
+            kbps,
+            ..AudioFacts::default()
+        };
         let mut seen = facts(1);
         seen.video = Some((video(Some(900)), age));
         assert!(!is_complete(&seen), "one keyframe");

@@ -373,6 +373,7 @@ fn over() -> Facts {
         on_air: false,
         video: None,
         audio: None,
+        more: super::host::MoreTracks::default(),
         gop: None,
         bytes: 0,
         flowing: Duration::ZERO,

@@ -149,6 +149,7 @@ impl Source {
             on_air,
             video: progress.video(now).map(|facts| (facts, age(Lane::Video))),
             audio: progress.audio(now).map(|facts| (facts, age(Lane::Audio))),
+            more: progress.more(now),
             gop: progress.gop(),
             bytes: progress.bytes(),
             flowing,

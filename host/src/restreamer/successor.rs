@@ -16,6 +16,7 @@ use super::host::{Class, ConnectOptions, Failure};
 use super::hosts::Hosts;
 use crate::rtmp::dial::{Dialed, Heard};
 use crate::stream::Unit;
+use crate::stream::headers::Headers;
 use crate::stream::timeline::Lane;
 
 /// Units kept from before the first frame: metadata and a header per track.
@@ -87,6 +88,7 @@ async fn open(url: &RtmpUrl, options: &ConnectOptions, hosts: &Hosts) -> Result<
 #[derive(Debug, Default)]
 struct Opening {
     units: VecDeque<Unit>,
+    headers: Headers,
     first_audio: Option<u32>,
     video: bool,
 }
@@ -96,7 +98,8 @@ impl Opening {
     fn take(&mut self, unit: Unit) -> bool {
         use crate::stream::unit::Content;
         self.video |= unit.lane == Lane::Video;
-        let begins = match unit.content {
+        self.headers.take(&unit);
+        let begins = match self.headers.judge(&unit).content {
             Content::Keyframe => true,
             Content::Frame if unit.lane == Lane::Audio && !self.video => {
                 let first = *self.first_audio.get_or_insert(unit.timestamp);
@@ -141,6 +144,20 @@ mod tests {
         assert!(opening.take(unit(Lane::Video, Content::Keyframe, 40)));
         let kept: Vec<Content> = opening.units.iter().map(|unit| unit.content).collect();
         assert_eq!(kept, [header, Content::Keyframe]);
+    }
+
+    #[test]
+    fn a_keyframe_of_another_track_than_the_default_one_begins_nothing() {
+        let mut opening = Opening::default();
+        let of = |payload, content| Unit {
+            payload: Bytes::from_static(payload),
+            ..unit(Lane::Video, content, 0)
+        };
+        let header = |track| Content::Header { track };
+        assert!(!opening.take(of(b"\x90hvc1", header(0))));
+        assert!(!opening.take(of(b"\x96\x00hvc1\x01", header(1))));
+        assert!(!opening.take(of(b"\x96\x03hvc1\x01", Content::Keyframe)));
+        assert!(opening.take(of(b"\x93hvc1", Content::Keyframe)));
     }
 
     #[test]

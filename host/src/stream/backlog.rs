@@ -25,7 +25,10 @@ impl Backlog {
         self.bytes += unit.payload.len();
         if self.bytes > MAX_BYTES {
             self.clear();
-        } else if !matches!(unit.content, Content::Header { .. } | Content::Metadata) {
+        } else if !matches!(
+            unit.content,
+            Content::Header { .. } | Content::Setting { .. } | Content::Metadata
+        ) {
             self.units.push(unit.clone());
         }
     }

@@ -13,7 +13,7 @@ use super::backlog::Backlog;
 use super::cadence::{Cadence, Departure};
 use super::headers::Headers;
 use super::latency::Latency;
-use super::progress::{AudioFacts, Progress, VideoFacts};
+use super::progress::{AudioFacts, MoreTracks, Progress, VideoFacts};
 use super::pump::Pump;
 use super::ring::{Bounds, Ring};
 use super::timeline::{Lane, Timeline};
@@ -106,6 +106,8 @@ pub struct StreamSnapshot {
     pub video: Option<VideoFacts>,
     /// What is known of the audio.
     pub audio: Option<AudioFacts>,
+    /// The tracks beside these.
+    pub more: MoreTracks,
     /// Distance of the last two keyframes.
     pub gop: Option<Duration>,
 }
@@ -278,6 +280,7 @@ impl Stream {
             bytes_in: inner.bytes_in,
             video: progress.as_ref().and_then(|p| p.video(now)),
             audio: progress.as_ref().and_then(|p| p.audio(now)),
+            more: progress.as_ref().map(|p| p.more(now)).unwrap_or_default(),
             gop: progress.as_ref().and_then(|p| p.gop()),
         }
     }
@@ -535,8 +538,9 @@ impl Feed {
     /// hand: units that came together leave together.
     pub fn push(&mut self, unit: &Unit) {
         let now = tokio::time::Instant::now().into_std();
-        self.progress.lock().observe(unit, now);
         self.headers.take(unit);
+        let unit = &*self.headers.judge(unit);
+        self.progress.lock().observe(unit, now);
         let may_start = self.may_start(unit);
         if self.stream.append(self, unit, may_start, now) {
             self.backlog.clear();

@@ -3,7 +3,7 @@
 //! Classified once, where it is read; everything behind only asks.
 
 use bytes::Bytes;
-use restreamd_rtmp::flv::{self, Codec, PacketKind};
+use restreamd_rtmp::flv::{self, Codec, PacketKind, Parts};
 use restreamd_rtmp::message::type_id;
 use restreamd_rtmp::session::{Media, MediaKind};
 
@@ -18,7 +18,12 @@ pub enum Content {
     Data,
     /// A sequence header of a track.
     Header {
-        /// The track it sets up.
+        /// The track it sets up; of several in one message, the first.
+        track: u8,
+    },
+    /// Colour info or a channel map of a track, in place of the one before.
+    Setting {
+        /// The track it is for, as in [`Content::Header`].
         track: u8,
     },
     /// A frame that decoding can start at: a video keyframe.
@@ -94,6 +99,15 @@ impl Unit {
         })
     }
 
+    /// What it carries of each track. None of data, and of what cannot be told.
+    pub fn parts(&self) -> Parts<'_> {
+        match self.lane {
+            Lane::Video => flv::video_parts(&self.payload),
+            Lane::Audio => flv::audio_parts(&self.payload),
+            Lane::Data => flv::video_parts(&[]),
+        }
+    }
+
     /// The RTMP message type it goes out as.
     pub fn type_id(&self) -> u8 {
         match self.lane {
@@ -113,8 +127,9 @@ fn content(kind: PacketKind, track: u8, keyframe: bool) -> Option<Content> {
     match kind {
         PacketKind::SequenceHeader => Some(Content::Header { track }),
         PacketKind::EndOfSequence => None,
-        PacketKind::Metadata => Some(Content::Data),
-        PacketKind::Frame | PacketKind::Multitrack if keyframe => Some(Content::Keyframe),
-        PacketKind::Frame | PacketKind::Multitrack => Some(Content::Frame),
+        PacketKind::Metadata => Some(Content::Setting { track }),
+        PacketKind::Other => Some(Content::Data),
+        PacketKind::Frame if keyframe => Some(Content::Keyframe),
+        PacketKind::Frame => Some(Content::Frame),
     }
 }

@@ -2,15 +2,30 @@
 
 use bytes::Bytes;
 use restreamd_rtmp::aggregate::Tags;
-use restreamd_rtmp::flv::{self, FileError, PacketKind, h264};
+use restreamd_rtmp::flv::{self, FileError, PacketKind};
 use restreamd_rtmp::{Message, type_id};
 
 /// What comes before a parameter set in a sequence header, up to its length.
 const BEFORE_SPS: &[u8] = &[0x17, 0, 0, 0, 0, 1, 100, 0, 30, 0xFF, 0xE1];
 /// The byte a parameter set begins with.
 const SPS: u8 = 0x67;
-/// The most pixels a side that the specification allows.
-const MAX_SIDE: u32 = 16_888;
+/// What comes before a parameter set or a frame of the codecs that tell something.
+const HEADS: [&[u8]; 12] = [
+    b"\x90hvc1\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x21\0\x01\0\x40\x42\x01",
+    b"\x90av01\x81\0\0\0\x0A\x20",
+    b"\x91av01\x12\0",
+    b"\x91vp09\x82\x49\x83\x42",
+    b"\x91vp08\0\0\0\x9D\x01\x2A",
+    b"\x96\x20",
+    b"\xAF\0",
+    b"\x90OpusOpusHead\x01",
+    b"\x90fLaC\0\0\0\x22",
+    b"\x91ac-3\x0B\x77",
+    b"\x2F\xFF",
+    b"\x95\x11Opus",
+];
+/// The most pixels a side that any codec can say.
+const MAX_SIDE: u32 = 1 << 16;
 
 /// The input is a payload of each kind, and a file.
 pub fn run(data: &[u8]) {
@@ -25,8 +40,7 @@ pub fn run(data: &[u8]) {
 
 fn headers(data: &[u8]) {
     if let Some(video) = flv::video(data) {
-        let coded = matches!(video.kind, PacketKind::Frame | PacketKind::Multitrack);
-        assert!(coded || !video.keyframe);
+        assert!(video.kind == PacketKind::Frame || !video.keyframe);
         assert!((-0x80_0000..0x80_0000).contains(&video.composition_ms));
         assert!(!video.codec.name().is_empty());
     }
@@ -39,13 +53,29 @@ fn headers(data: &[u8]) {
 fn sequence_header(data: &[u8]) {
     let length = u16::try_from(data.len() + 1).unwrap_or(u16::MAX);
     let sps = [BEFORE_SPS, &length.to_be_bytes(), &[SPS], data].concat();
-    for payload in [data, &sps] {
-        let Some(info) = h264::from_sequence_header(payload) else {
+    parts(data);
+    parts(&sps);
+    for head in HEADS {
+        parts(&[head, data].concat());
+    }
+}
+
+fn parts(payload: &[u8]) {
+    let mut taken = 0;
+    for part in flv::video_parts(payload) {
+        taken += part.data.len() + 1;
+        assert!(taken <= payload.len(), "a part costs its bytes");
+        let Some(picture) = part.picture() else {
             continue;
         };
-        assert!((1..=MAX_SIDE).contains(&info.width));
-        assert!((1..=MAX_SIDE).contains(&info.height));
-        assert!(info.fps.is_none_or(|fps| fps > 0.0 && fps <= 1_000.0));
+        assert!((1..=MAX_SIDE).contains(&picture.width));
+        assert!((1..=MAX_SIDE).contains(&picture.height));
+        assert!(picture.fps.is_none_or(|fps| fps > 0.0 && fps <= 1_000.0));
+    }
+    for part in flv::audio_parts(payload) {
+        if let Some(sound) = part.sound() {
+            assert!(sound.sample_rate > 0 && sound.sample_rate < 1 << 24);
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! A read position in a payload. Invariant: it never passes the end.
 
+#[derive(Debug, Clone)]
 pub(super) struct Cursor<'a> {
     bytes: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
+    /// At the end of nothing.
+    pub(super) const EMPTY: Cursor<'static> = Cursor { bytes: &[] };
+
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
@@ -22,6 +26,11 @@ impl<'a> Cursor<'a> {
     pub(super) fn i24(&mut self) -> Option<i32> {
         let [high, mid, low] = self.array()?;
         Some(i32::from_be_bytes([high, mid, low, 0]) >> 8)
+    }
+
+    /// What is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.bytes
     }
 
     pub(super) fn skip(&mut self, count: usize) -> Option<()> {

@@ -4,35 +4,18 @@
 //! shows. It does not know pictures. Invariant: reads at most the bytes of the
 //! set; anything odd is `None`, never a panic.
 
+use super::bits::{Bits, without_emulation_prevention};
 use super::cursor::Cursor;
+use super::picture::{MAX_FPS, Picture};
 
-/// What the sequence parameter set says about the pictures.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SpsInfo {
-    /// Width after cropping, in pixels.
-    pub width: u32,
-    /// Height after cropping, in pixels.
-    pub height: u32,
-    /// Frames a second, when the set says so.
-    pub fps: Option<f64>,
-}
-
-/// The FLV header in front of the configuration record: five bytes, both in
-/// the classic form and in the enhanced one with its FourCC.
-const FLV_HEADER: usize = 5;
 /// Level 6.2 ends below 16,888 pixels a side (specification A.3.1).
 const MAX_SIDE: u32 = 16_888;
 /// A parameter set is some dozens of bytes; scaling lists make it hundreds.
 const MAX_SPS: usize = 4 * 1024;
 
-/// Reads the first parameter set of an AVC sequence header message.
-#[must_use]
-pub fn from_sequence_header(payload: &[u8]) -> Option<SpsInfo> {
-    let header = super::video(payload)?;
-    if header.codec != super::Codec::Avc || header.kind != super::PacketKind::SequenceHeader {
-        return None;
-    }
-    let mut record = Cursor::new(payload.get(FLV_HEADER..)?);
+/// The picture of a configuration record (ISO 14496-15, 5.3.3.1).
+pub(super) fn record(record: &[u8]) -> Option<Picture> {
+    let mut record = Cursor::new(record);
     let [
         version,
         _profile,
@@ -48,14 +31,14 @@ pub fn from_sequence_header(payload: &[u8]) -> Option<SpsInfo> {
     parse(record.take(usize::from(length))?)
 }
 
-fn parse(unit: &[u8]) -> Option<SpsInfo> {
+fn parse(unit: &[u8]) -> Option<Picture> {
     const SPS: u8 = 7;
     let (&first, rest) = unit.split_first()?;
     if first & 0x1F != SPS || rest.len() > MAX_SPS {
         return None;
     }
     let raw = without_emulation_prevention(rest);
-    let mut bits = Bits { bytes: &raw, at: 0 };
+    let mut bits = Bits::new(&raw);
 
     let profile = bits.read(8)?;
     bits.skip(16)?;
@@ -89,12 +72,12 @@ fn parse(unit: &[u8]) -> Option<SpsInfo> {
     let (crop_x, crop_y) = cropping(&mut bits, chroma, separate_planes, fields)?;
     let width = columns.checked_mul(16)?.checked_sub(crop_x)?;
     let height = rows.checked_mul(16 * fields)?.checked_sub(crop_y)?;
-    if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
+    if width > MAX_SIDE || height > MAX_SIDE {
         return None;
     }
     // A set that ends early still has a size; only the rate is unknown then.
     let fps = frame_rate(&mut bits).flatten();
-    Some(SpsInfo { width, height, fps })
+    Picture::new(width, height, fps)
 }
 
 fn has_chroma_fields(profile: u32) -> bool {
@@ -188,70 +171,5 @@ fn frame_rate(bits: &mut Bits<'_>) -> Option<Option<f64>> {
     let scale = bits.read(32)?;
     let fps = f64::from(scale) / (2.0 * f64::from(units));
     // Encoders without a fixed rate write clock rates here.
-    Some((units != 0 && fps > 0.0 && fps <= 1_000.0).then_some(fps))
-}
-
-/// Drops the byte 3 that keeps start codes out of the set.
-fn without_emulation_prevention(bytes: &[u8]) -> Vec<u8> {
-    let mut raw = Vec::with_capacity(bytes.len());
-    let mut zeros = 0;
-    for &byte in bytes {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        raw.push(byte);
-    }
-    raw
-}
-
-struct Bits<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Bits<'_> {
-    fn flag(&mut self) -> Option<bool> {
-        let byte = self.bytes.get(self.at / 8)?;
-        let bit = byte >> (7 - self.at % 8) & 1;
-        self.at += 1;
-        Some(bit == 1)
-    }
-
-    fn read(&mut self, count: u32) -> Option<u32> {
-        let mut value = 0;
-        for _ in 0..count {
-            value = value << 1 | u32::from(self.flag()?);
-        }
-        Some(value)
-    }
-
-    fn skip(&mut self, count: u32) -> Option<()> {
-        self.read(count).map(|_| ())
-    }
-
-    /// Unsigned exponential Golomb; 31 zeros is the most that fits 32 bits.
-    fn ue(&mut self) -> Option<u32> {
-        let mut zeros = 0;
-        while !self.flag()? {
-            zeros += 1;
-            if zeros > 31 {
-                return None;
-            }
-        }
-        let rest = self.read(zeros)?;
-        Some((1_u32 << zeros) - 1 + rest)
-    }
-
-    /// Signed exponential Golomb.
-    fn se(&mut self) -> Option<i32> {
-        let code = i64::from(self.ue()?);
-        let value = if code % 2 == 1 {
-            (code + 1) / 2
-        } else {
-            -code / 2
-        };
-        i32::try_from(value).ok()
-    }
+    Some((units != 0 && fps > 0.0 && fps <= MAX_FPS).then_some(fps))
 }

@@ -1,8 +1,8 @@
-//! FLV media headers, sequence parameter sets and files.
+//! FLV media headers and files.
 
 use bytes::Bytes;
 use restreamd_rtmp::amf0::{self, Value};
-use restreamd_rtmp::flv::{self, Codec, FileError, PacketKind, h264};
+use restreamd_rtmp::flv::{self, Codec, FileError, PacketKind};
 use restreamd_rtmp::{Message, type_id};
 
 fn video(payload: &[u8]) -> (Codec, bool, PacketKind, u8, i32) {
@@ -23,7 +23,7 @@ fn audio(payload: &[u8]) -> (Codec, PacketKind, u8) {
 
 #[test]
 fn classic_video_headers_are_classified() {
-    use PacketKind::{EndOfSequence, Frame, Metadata, SequenceHeader};
+    use PacketKind::{EndOfSequence, Frame, Other, SequenceHeader};
     assert_eq!(
         video(&[0x17, 0, 0, 0, 0, 1]),
         (Codec::Avc, false, SequenceHeader, 0, 0)
@@ -41,7 +41,7 @@ fn classic_video_headers_are_classified() {
         (Codec::Avc, false, EndOfSequence, 0, 0)
     );
     assert_eq!(video(&[0x1C, 1, 0, 0, 0]), (Codec::Hevc, true, Frame, 0, 0));
-    assert_eq!(video(&[0x57, 0]), (Codec::Avc, false, Metadata, 0, 0));
+    assert_eq!(video(&[0x57, 0]), (Codec::Avc, false, Other, 0, 0));
     assert_eq!(
         video(&[0x12, 0]),
         (Codec::Other([0, 0, 0, 2]), true, Frame, 0, 0)
@@ -53,7 +53,7 @@ fn classic_video_headers_are_classified() {
 
 #[test]
 fn enhanced_video_headers_are_classified() {
-    use PacketKind::{EndOfSequence, Frame, Metadata, Multitrack, SequenceHeader};
+    use PacketKind::{EndOfSequence, Frame, Metadata, Other, SequenceHeader};
     let with = |first: u8, rest: &[u8]| video(&[&[first], rest].concat());
     assert_eq!(
         with(0x90, b"hvc1"),
@@ -75,8 +75,26 @@ fn enhanced_video_headers_are_classified() {
         (Codec::Av1, false, SequenceHeader, 0, 0)
     );
     assert_eq!(
-        with(0x93, b"vvc1"),
-        (Codec::Other(*b"vvc1"), true, Frame, 0, 0)
+        with(0x91, b"vvc1\0\0\x28"),
+        (Codec::Vvc, true, Frame, 0, 40)
+    );
+    assert_eq!(
+        with(0x93, b"evc1"),
+        (Codec::Other(*b"evc1"), true, Frame, 0, 0)
+    );
+    // Commands to the player, and packet types nobody has defined.
+    assert_eq!(
+        with(0xD1, b"\0"),
+        (Codec::Other([0; 4]), false, Other, 0, 0)
+    );
+    assert_eq!(with(0x98, b"av01"), (Codec::Av1, false, Other, 0, 0));
+    assert_eq!(
+        with(0x96, b"\x33av01\0"),
+        (Codec::Other([0; 4]), false, Other, 0, 0)
+    );
+    assert_eq!(
+        with(0x96, b"\x06av01\x01"),
+        (Codec::Av1, false, Other, 1, 0)
     );
     // One track, many tracks, many tracks and codecs.
     assert_eq!(
@@ -89,11 +107,11 @@ fn enhanced_video_headers_are_classified() {
     );
     assert_eq!(
         with(0x96, b"\x13av01\x02\0\0\x01"),
-        (Codec::Av1, true, Multitrack, 2, 0)
+        (Codec::Av1, true, Frame, 2, 0)
     );
     assert_eq!(
         with(0xA6, b"\x23av01\x02\0\0\x01"),
-        (Codec::Av1, false, Multitrack, 2, 0)
+        (Codec::Av1, false, Frame, 2, 0)
     );
     // Modifiers in front, short and long.
     let mut long = vec![255, 0, 255];
@@ -116,7 +134,7 @@ fn enhanced_video_headers_are_classified() {
 
 #[test]
 fn audio_headers_are_classified() {
-    use PacketKind::{EndOfSequence, Frame, Metadata, Multitrack, SequenceHeader};
+    use PacketKind::{EndOfSequence, Frame, Metadata, Other, SequenceHeader};
     assert_eq!(audio(&[0xAF, 0, 0x12]), (Codec::Aac, SequenceHeader, 0));
     assert_eq!(audio(&[0xAF, 1, 0x12]), (Codec::Aac, Frame, 0));
     assert_eq!(audio(&[0x2F]), (Codec::Mp3, Frame, 0));
@@ -128,10 +146,9 @@ fn audio_headers_are_classified() {
     assert_eq!(audio(b"\x92ec-3"), (Codec::Eac3, EndOfSequence, 0));
     assert_eq!(audio(b"\x94mp4a"), (Codec::Aac, Metadata, 0));
     assert_eq!(audio(b"\x95\x01Opus\x03"), (Codec::Opus, Frame, 3));
-    assert_eq!(
-        audio(b"\x95\x11.mp3\x03\0\0\0"),
-        (Codec::Mp3, Multitrack, 3)
-    );
+    assert_eq!(audio(b"\x95\x11.mp3\x03\0\0\0"), (Codec::Mp3, Frame, 3));
+    assert_eq!(audio(b"\x96Opus"), (Codec::Opus, Other, 0));
+    assert_eq!(audio(b"\x95\x51"), (Codec::Other([0; 4]), Other, 0));
     assert_eq!(audio(b"\x97\x00\0\x01Opus"), (Codec::Opus, Frame, 0));
     for short in [&[][..], &[0xAF], b"\x91Opu"] {
         assert_eq!(flv::audio(short), None);
@@ -143,6 +160,7 @@ fn codec_names_are_those_of_the_api() {
     let all = [
         (Codec::Avc, "avc"),
         (Codec::Hevc, "hevc"),
+        (Codec::Vvc, "vvc"),
         (Codec::Av1, "av1"),
         (Codec::Vp9, "vp9"),
         (Codec::Vp8, "vp8"),
@@ -153,75 +171,11 @@ fn codec_names_are_those_of_the_api() {
         (Codec::Ac3, "ac3"),
         (Codec::Eac3, "eac3"),
         (Codec::Speex, "speex"),
-        (Codec::Other(*b"vvc1"), "other"),
+        (Codec::Other(*b"evc1"), "other"),
     ];
     for (codec, name) in all {
         assert_eq!(codec.name(), name);
     }
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.bytes().collect();
-    digits
-        .chunks(2)
-        .map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap())
-        .collect()
-}
-
-/// Sequence headers as ffmpeg with x264 writes them: 4:4:4, cropped, interlaced
-/// rates and the baseline profile without cropping to 16.
-const X264: [(&str, u32, u32, f64); 3] = [
-    (
-        "170000000001f4001effe1001b67f4001e919b281405ff1380880000030008000003019078b16cb0\
-         01000668ebe3c44844fff8f800",
-        640,
-        360,
-        25.0,
-    ),
-    (
-        "170000000001f40028ffe1001a67f40028919b280f0044fc4e022000007d20001d4c01e30632c001\
-         000668ebe3c44844fff8f800",
-        1920,
-        1080,
-        30_000.0 / 1_001.0,
-    ),
-    (
-        "17000000000142c00cffe1001a6742c00cd90150878888c044000003000400000300783c50a92001\
-         000568cb83cb20",
-        322,
-        242,
-        15.0,
-    ),
-];
-
-#[test]
-fn size_and_rate_of_x264_sequence_headers_are_read() {
-    for (text, width, height, fps) in X264 {
-        let info = h264::from_sequence_header(&hex(text)).unwrap();
-        assert_eq!(
-            (info.width, info.height, info.fps),
-            (width, height, Some(fps))
-        );
-    }
-}
-
-#[test]
-fn damaged_sequence_headers_give_nothing_or_something_but_never_panic() {
-    for (text, ..) in X264 {
-        let bytes = hex(text);
-        for end in 0..bytes.len() {
-            let _ = h264::from_sequence_header(&bytes[..end]);
-        }
-        for at in 5..bytes.len() {
-            for bit in 0..8 {
-                let mut damaged = bytes.clone();
-                damaged[at] ^= 1 << bit;
-                let _ = h264::from_sequence_header(&damaged);
-            }
-        }
-    }
-    assert_eq!(h264::from_sequence_header(&[0x17, 1, 0, 0, 0]), None);
-    assert_eq!(h264::from_sequence_header(b"\x90hvc1"), None);
 }
 
 #[test]

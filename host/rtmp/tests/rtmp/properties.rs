@@ -237,9 +237,15 @@ proptest! {
         let bytes = [&[first][..], &rest].concat();
         let _ = flv::video(&bytes);
         let _ = flv::audio(&bytes);
-        let _ = flv::h264::from_sequence_header(&bytes);
-        let sequence = [&[0x17, 0, 0, 0, 0, 1, 100, 0, 30, 0xFF, 0xE1, 0, 200, 0x67][..], &rest].concat();
-        let _ = flv::h264::from_sequence_header(&sequence);
+        // The parts are those of the message, and each costs something.
+        for parts in [flv::video_parts(&bytes), flv::audio_parts(&bytes)] {
+            let mut taken = 0;
+            for part in parts {
+                taken += part.data.len() + 1;
+                prop_assert!(taken <= bytes.len());
+                prop_assert!(bytes.as_ptr_range().contains(&part.data.as_ptr()) || part.data.is_empty());
+            }
+        }
         let _ = flv::metadata_payload(&Bytes::from(bytes.clone()));
         let file = [&flv::FILE_HEADER[..], &bytes].concat();
         for bytes in [file, bytes] {

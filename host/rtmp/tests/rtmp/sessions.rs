@@ -465,7 +465,7 @@ fn client_says_what_servers_want_to_hear() {
     let number = |key| object.get(key).and_then(Value::as_f64);
     assert_eq!(number("objectEncoding"), Some(0.0));
     assert_eq!(number("capabilities"), Some(239.0));
-    assert_eq!(number("videoFunction"), Some(1.0));
+    assert_eq!(number("videoFunction"), Some(7.0));
     assert_eq!(object.get("fpad"), Some(&Value::Boolean(false)));
     assert!(!format!("{heard:?}").contains("user=u"));
 }

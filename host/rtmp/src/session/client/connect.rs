@@ -44,8 +44,15 @@ const AUDIO_CODECS: f64 = 4_071.0;
 const VIDEO_CODECS: f64 = 252.0;
 /// Bits players in the field give.
 const CAPABILITIES: f64 = 239.0;
-/// Enhanced RTMP: reconnect, multitrack, modifiers, nanosecond offsets.
-const CAPS_EX: f64 = 15.0;
+/// Frame-accurate seeks, as all players say; colour info and other metadata packets,
+/// which are passed on.
+const VIDEO_FUNCTION: f64 = 7.0;
+/// Enhanced RTMP: we forward what we do not decode.
+const CAN_FORWARD: f64 = 4.0;
+/// Enhanced RTMP `capsEx`: multitrack, modifiers, nanosecond offsets.
+const CAPS_EX: u8 = 14;
+/// Enhanced RTMP `capsEx`: requests to reconnect are obeyed.
+const CAPS_EX_RECONNECT: u8 = 1;
 /// Live only: a recording of the same name is not what a restream wants.
 const START_LIVE: f64 = -1_000.0;
 /// A live player's buffer; servers send at once, whatever it says.
@@ -71,7 +78,12 @@ impl ClientSession {
             };
             default.to_owned()
         });
-        let any = || Value::StrictArray(vec![Value::from("*")]);
+        let any = || Value::object([("*", Value::Number(CAN_FORWARD))]);
+        // A publish is not moved on: whoever feeds it would have to begin anew.
+        let caps_ex = match config.purpose {
+            Purpose::Play => CAPS_EX | CAPS_EX_RECONNECT,
+            Purpose::Publish => CAPS_EX,
+        };
         let mut named = vec![
             ("app", Value::from(query(config.url.app()))),
             ("flashVer", Value::from(flash_ver)),
@@ -88,10 +100,13 @@ impl ClientSession {
             ("capabilities", Value::Number(CAPABILITIES)),
             ("audioCodecs", Value::Number(AUDIO_CODECS)),
             ("videoCodecs", Value::Number(VIDEO_CODECS)),
-            ("videoFunction", Value::Number(1.0)),
+            ("videoFunction", Value::Number(VIDEO_FUNCTION)),
             ("objectEncoding", Value::Number(0.0)),
-            ("fourCcList", any()),
-            ("capsEx", Value::Number(CAPS_EX)),
+            // The first version knew the list only, later ones recommend the maps.
+            ("fourCcList", Value::StrictArray(vec![Value::from("*")])),
+            ("videoFourCcInfoMap", any()),
+            ("audioFourCcInfoMap", any()),
+            ("capsEx", Value::Number(caps_ex.into())),
         ]);
         Value::object(named)
     }

@@ -13,6 +13,14 @@ use crate::amf0::Value;
 /// Publish and play requests on one connection. Each makes the caller look
 /// something up; a client that changes streams this often can reconnect.
 const MAX_REQUESTS: usize = 64;
+/// What only clients send that speak Enhanced RTMP. Which codecs they name is nothing to
+/// us: what one cannot play, it leaves out.
+const ENHANCED: [&str; 4] = [
+    "fourCcList",
+    "videoFourCcInfoMap",
+    "audioFourCcInfoMap",
+    "capsEx",
+];
 
 impl ServerSession {
     pub(super) fn command(&mut self, command: &Command) -> Result<(), SessionError> {
@@ -53,8 +61,7 @@ impl ServerSession {
         self.connect = Connect::Asked(Offer {
             transaction: command.transaction,
             app: app.clone(),
-            enhanced: command.object.get("fourCcList").is_some()
-                || command.object.get("videoFourCcInfoMap").is_some(),
+            enhanced: ENHANCED.iter().any(|key| command.object.get(key).is_some()),
         });
         self.events.push_back(ServerEvent::Connect {
             app,
