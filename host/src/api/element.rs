@@ -404,6 +404,7 @@ mod tests {
             latency: Duration::ZERO,
             subscribers: 1,
             bytes_in: 9,
+            ring_bytes: 9,
             video: Some(VideoFacts {
                 codec: "avc1",
                 width: None,

@@ -68,6 +68,11 @@ impl Collector for Node {
             snapshots.iter().map(|s| s.subscribers).sum(),
         )?;
         gauge(
+            "stream_ring_bytes",
+            "Media that streams keep for their subscribers",
+            snapshots.iter().map(|s| s.ring_bytes as u64).sum(),
+        )?;
+        gauge(
             "runtime_tasks_count",
             "Tasks of the process that have not ended",
             self.runtime.metrics().num_alive_tasks() as u64,

@@ -225,6 +225,12 @@ impl Reader {
             } else {
                 first_media
             };
+            // Who waits for the window anyway is read once a window.
+            dialed.set_pause(if flowing {
+                self.stream.window()
+            } else {
+                Duration::ZERO
+            });
             tokio::select! {
                 biased; // the clock is asked when the socket has nothing more
                 ready = Successor::over(&mut successor) => match ready {

@@ -6,6 +6,7 @@
 
 mod connect;
 mod failure;
+mod intake;
 mod route;
 mod tls;
 mod transport;
@@ -26,11 +27,10 @@ pub use tls::Trust;
 
 use super::outbox::Outbox;
 use super::policy::Policy;
+use intake::Intake;
 use route::Route;
 use transport::Transport;
 
-/// Bytes asked of the socket at a time.
-const READ: usize = 64 * 1024;
 /// A peer that receives our pings but says nothing gets one so often.
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// A peer that takes nothing for so long is gone; what is left then is one TLS record.
@@ -71,6 +71,7 @@ pub struct Dialed {
     outbox: Outbox,
     heard: Instant,
     born: Instant,
+    intake: Intake,
 }
 
 impl Dialed {
@@ -123,6 +124,7 @@ impl Dialed {
             outbox: Outbox::default(),
             heard: now,
             born: now,
+            intake: Intake::default(),
         })
     }
 
@@ -155,6 +157,12 @@ impl Dialed {
             }
         }
         Ok(None)
+    }
+
+    /// How long to let media gather in the kernel between two reads; zero reads at once
+    /// what comes.
+    pub fn set_pause(&mut self, pause: Duration) {
+        self.intake.set_pause(pause);
     }
 
     /// Sends one media message, for a connection that publishes.
@@ -223,8 +231,12 @@ impl Dialed {
     }
 
     async fn read(&mut self) -> Result<(), Failure> {
+        if let Some(rest) = self.intake.rest() {
+            tokio::time::sleep_until(rest).await;
+        }
         let buffer = self.session.buffer();
-        buffer.reserve(READ);
+        buffer.reserve(self.intake.size());
+        let room = buffer.capacity() - buffer.len();
         match tokio::time::timeout_at(self.heard + PING_EVERY, self.io.read_buf(buffer)).await {
             Ok(Ok(0)) => Err(Failure::new(
                 Class::Closed,
@@ -233,6 +245,7 @@ impl Dialed {
             Ok(Ok(read)) => {
                 self.heard = Instant::now();
                 self.session.received(read);
+                self.intake.took(read, room, self.heard);
                 Ok(())
             }
             Ok(Err(error)) => Err(Failure::io("receiving", &error)),

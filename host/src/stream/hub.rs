@@ -102,6 +102,8 @@ pub struct StreamSnapshot {
     pub subscribers: u64,
     /// Media bytes that came in.
     pub bytes_in: u64,
+    /// Bytes its ring holds for subscribers.
+    pub ring_bytes: usize,
     /// What is known of the video.
     pub video: Option<VideoFacts>,
     /// What is known of the audio.
@@ -166,7 +168,8 @@ impl Stream {
         !self.window().is_zero()
     }
 
-    fn window(&self) -> Duration {
+    /// How long frames may wait for each other; zero when they do not.
+    pub fn window(&self) -> Duration {
         Duration::from_millis(self.window.load(Ordering::Relaxed))
     }
 
@@ -278,6 +281,7 @@ impl Stream {
             latency: self.window(),
             subscribers: self.subscribers.load(Ordering::Relaxed),
             bytes_in: inner.bytes_in,
+            ring_bytes: inner.ring.bytes(),
             video: progress.as_ref().and_then(|p| p.video(now)),
             audio: progress.as_ref().and_then(|p| p.audio(now)),
             more: progress.as_ref().map(|p| p.more(now)).unwrap_or_default(),
