@@ -7,6 +7,7 @@ mod config;
 mod contract;
 mod delete;
 mod demo;
+mod dial_policy;
 mod drain;
 mod durability;
 mod errors;

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use restreamd_tests::certificate::Certificate;
-use restreamd_tests::clip::Clip;
+use restreamd_tests::clip::{Clip, SMALL, Shape};
 use restreamd_tests::continuity::breaks;
 use restreamd_tests::eventually::{eventually, when};
-use restreamd_tests::ffmpeg;
 use restreamd_tests::host::{Builder, TestHost};
 use restreamd_tests::rtmpdump::Rtmpdump;
+use restreamd_tests::{ffmpeg, gst};
 
 use crate::{SOON, node};
 
@@ -73,6 +73,18 @@ fn rtmpdump_records_every_packet_over_tls() {
     player.wait_for_more(100_000, SOON);
     player.finish();
     ffmpeg::plays_the_clip(&clip, &text(&player.file()), 60, 40);
+}
+
+#[test]
+fn packets_of_librtmp_come_out_over_tls_as_they_went_in() {
+    let clip = Clip::of(Shape {
+        seconds: 60,
+        ..SMALL
+    });
+    let host = secure().start();
+    let _publisher = gst::publish_with_librtmp(&clip, &url(&host));
+    host.client().wait_for_stream("live/cam", SOON);
+    ffmpeg::plays_the_clip(&clip, &url(&host), 3, 40);
 }
 
 #[test]

@@ -1,15 +1,19 @@
-//! A test inside a network (and process) namespace of its own, with loopback up.
+//! A test inside a network (process, and mount) namespace of its own, with loopback up.
 //!
 //! The test runs itself again inside `unshare`: there every well-known port is
 //! free, and nothing of it outlives it, since the namespace's first process ends
 //! with `unshare`.
 
 use std::env;
+use std::fs;
+use std::io::Write as _;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::proc::Running;
 
+/// A program of a second's work.
+const SHORT: Duration = Duration::from_secs(10);
 /// Set for the run inside.
 const INSIDE: &str = "RESTREAMD_TESTS_NAMESPACE";
 
@@ -47,4 +51,38 @@ pub fn inside(test: &str, within: Duration, body: impl FnOnce()) {
         output.contains("1 passed"),
         "no test is named {test}:\n{output}"
     );
+}
+
+/// Gives the namespace's loopback one more address. Only inside.
+pub fn add_address(address: &str) {
+    let length = if address.contains(':') { 128 } else { 32 };
+    let mut command = Command::new("ip");
+    command.args(["addr", "add", &format!("{address}/{length}"), "dev", "lo"]);
+    // Until duplicates were looked for, an IPv6 address cannot be used.
+    if length == 128 {
+        command.arg("nodad");
+    }
+    run(&mut command, "iproute2");
+}
+
+/// Makes a file of the system hold this text, for this namespace alone. Only inside.
+///
+/// # Panics
+/// When it cannot.
+pub fn replace_file(path: &str, text: &str) {
+    let folder = env::temp_dir().join("restreamd-tests");
+    fs::create_dir_all(&folder).expect("the temporary folder is writable");
+    let mut file = tempfile::NamedTempFile::new_in(folder).expect("the folder is writable");
+    file.write_all(text.as_bytes())
+        .expect("a fresh file is writable");
+    let mut command = Command::new("mount");
+    command.arg("--bind").arg(file.path()).arg(path);
+    run(&mut command, "mount");
+    // The mount holds on to it.
+}
+
+fn run(command: &mut Command, package: &str) {
+    let mut running = Running::start(command, package);
+    let status = running.wait(SHORT);
+    assert!(status.success(), "{command:?}: {}", running.stderr.text());
 }
