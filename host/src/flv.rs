@@ -16,7 +16,7 @@ pub mod route;
 
 pub use config::{Config, Cors};
 pub use metrics::Metrics;
-pub use route::{Context, Gate, Refused, router};
+pub use route::{Context, Refused, router};
 
 mod demux;
 mod directory;
