@@ -174,7 +174,15 @@ impl App {
             let (addr, routes) = (listener.local_addr()?, std::mem::take(&mut beside));
             let routes = api::alone(routes, api_metrics.clone());
             // Its end is the API's: one handle stops both, and its responses heed the drain.
-            tls::serve(listener, &config.api, routes, api_handle.clone(), &drain).await?;
+            tls::serve(
+                listener,
+                &config,
+                &limits,
+                routes,
+                api_handle.clone(),
+                &drain,
+            )
+            .await?;
             info!(service = "flv", %addr, tls = config.api.tls_cert.is_some(), "listening");
         }
         let state = api::State {
@@ -190,7 +198,8 @@ impl App {
         };
         let api_task = tls::serve(
             api_listener,
-            &config.api,
+            &config,
+            &limits,
             api::router(state, beside),
             api_handle.clone(),
             &drain,

@@ -326,7 +326,11 @@ impl Config {
             return Err(bad("admin_password", why.to_string()));
         }
         self.log.check().map_err(|why| bad("log.filter", why))?;
-        let positive: [(&str, bool); 10] = [
+        let positive: [(&str, bool); 11] = [
+            (
+                "api.connections",
+                (1..=MAX_CONNECTIONS).contains(&self.api.connections),
+            ),
             (
                 "flv.subscribers",
                 (1..=1_000_000).contains(&self.flv.subscribers),
@@ -537,6 +541,7 @@ mod tests {
             ("[apps.live]\nlatencies = 1", "latencies"),
             ("[apps.\"live/room\"]\nlatency = 1", "apps"),
             ("[limits]\nmedia_file_bytes = 0", "limits.media_file_bytes"),
+            ("[api]\nconnections = 0", "api.connections"),
             ("[limits]\nsubscribers = 0", "limits.subscribers"),
             ("[rtmp]\nplay = \"webhook\"", "rtmp.play"),
             ("[rtmp]\nwebhook = \"ftp://a/\"", "rtmp.webhook"),

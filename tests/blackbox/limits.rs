@@ -61,6 +61,35 @@ fn refused_flv_from(from: [u8; 4], host: &TestHost, name: &str) -> String {
     body["error"].as_str().unwrap_or_default().to_owned()
 }
 
+#[test]
+fn an_http_listener_without_room_answers_503_and_serves_when_a_connection_leaves() {
+    let host = node()
+        .set("api.connections", 2)
+        .set("flv.subscribers", 1)
+        .start();
+    let api = host.client();
+    eventually("the client's own connections are gone", SOON, || {
+        when(api.get("/healthz").status == 200, || "503".to_owned())
+    });
+    let idle = || TcpStream::connect(host.api).expect("the node listens");
+    let mut idle = vec![idle(), idle(), idle()];
+    let told = eventually("there is no room", SOON, || {
+        let answer = api.get("/healthz");
+        when(answer.status == 503, || format!("{answer:?}")).map(|()| answer)
+    });
+    assert_eq!(
+        told.error(503)["error"],
+        "the node is at its limit, api.connections"
+    );
+    idle.pop();
+    eventually("there is room again", SOON, || {
+        let answer = api.get("/healthz");
+        when(answer.status == 200, || format!("{answer:?}"))
+    });
+    drop(idle);
+    assert!(refusals(&api, "api.connections", "node") >= 1);
+}
+
 fn refusals(api: &Api, limit: &str, scope: &str) -> u64 {
     let text = api.anonymous().get("/metrics").text;
     let sample = format!("restreamd_limits_refusals_total{{limit=\"{limit}\",scope=\"{scope}\"}} ");
