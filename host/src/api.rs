@@ -38,6 +38,7 @@ mod openapi;
 mod plugin;
 mod probe;
 mod provision;
+mod room;
 mod stream;
 mod wishes;
 
@@ -45,6 +46,7 @@ pub use config::{Config, StreamRoutes};
 pub(crate) use error::{Code, Error};
 pub use metrics::Metrics;
 pub use openapi::document;
+pub use room::Room;
 
 /// A request's body; 32 provisions of 32 KiB each.
 const MAX_BODY: usize = 1024 * 1024;
@@ -173,5 +175,6 @@ fn streams() -> axum::Router<State> {
 fn answered(routes: axum::Router, metrics: Metrics) -> axum::Router {
     routes
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(room::or_refuse))
         .layer(middleware::from_fn_with_state(metrics, answer::finish))
 }

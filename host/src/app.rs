@@ -4,6 +4,7 @@
 
 mod advertise;
 mod flv;
+mod gate;
 pub mod metrics;
 mod socket;
 pub mod tls;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum_server::Handle;
+use gate::Gates;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{self, Auth};
@@ -24,12 +26,13 @@ use crate::cluster::{Cluster, Identity};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
 use crate::flv::MediaDir;
+use crate::gate::{Gate, Protocol};
 use crate::id::{AppName, NodeGroup, StreamGuid};
 use crate::limits::Limits;
 use crate::plugin::{Plugins, Runtime};
 use crate::provision::{self, NameTaken, Names};
 use crate::restreamer::{self, Restreamers};
-use crate::rtmp::connection::{self, Act, VerifyToken};
+use crate::rtmp::connection;
 use crate::rtmp::listener::Listener;
 use crate::rtmp::policy::Policy;
 use crate::secrets::Secrets;
@@ -128,13 +131,24 @@ impl App {
         cluster.started().await;
         follow_swaps(&plugins, &restreamers, &drain);
 
+        let mut registry = telemetry::registry();
+        let gates = Gates::new(&config, &auth, &mut registry).await?;
         if let Some(listener) = rtmps_listener {
             let addr = listener.addr()?;
-            let context = rtmp_context(&config, addr, &streams, &auth, &limits, &drain);
+            let gate = gates.of(&config, addr);
+            let context = rtmp_context(&config, gate, Protocol::Rtmps, &streams, &limits, &drain);
             drain.spawn(listener.run(Arc::new(context)));
             info!(service = "rtmps", %addr, "listening");
         }
-        let context = rtmp_context(&config, rtmp_addr, &streams, &auth, &limits, &drain);
+        let gate = gates.of(&config, rtmp_addr);
+        let context = rtmp_context(
+            &config,
+            gate.clone(),
+            Protocol::Rtmp,
+            &streams,
+            &limits,
+            &drain,
+        );
         drain.spawn(rtmp_listener.run(Arc::new(context)));
         info!(service = "rtmp", addr = %rtmp_addr, "listening");
 
@@ -149,17 +163,24 @@ impl App {
                 is_self: is_self(policy, own_names(&config), rtmp_addr.port()),
             },
         );
-        let mut registry = telemetry::registry();
         let api_metrics = api::Metrics::register(&mut registry);
         limits.register(&mut registry);
         metrics::register(&mut registry, &streams, &restreamers, &plugins);
-        let mut beside = flv::router(&config, &streams, &auth, &limits, &drain, &mut registry);
+        let mut beside = flv::router(&config, &streams, &gate, &limits, &drain, &mut registry);
         let api_handle = Handle::new();
         if let Some(listener) = flv_listener {
             let (addr, routes) = (listener.local_addr()?, std::mem::take(&mut beside));
             let routes = api::alone(routes, api_metrics.clone());
             // Its end is the API's: one handle stops both, and its responses heed the drain.
-            tls::serve(listener, &config.api, routes, api_handle.clone(), &drain).await?;
+            tls::serve(
+                listener,
+                &config,
+                &limits,
+                routes,
+                api_handle.clone(),
+                &drain,
+            )
+            .await?;
             info!(service = "flv", %addr, tls = config.api.tls_cert.is_some(), "listening");
         }
         let state = api::State {
@@ -176,7 +197,8 @@ impl App {
         };
         let api_task = tls::serve(
             api_listener,
-            &config.api,
+            &config,
+            &limits,
             api::router(state, beside),
             api_handle.clone(),
             &drain,
@@ -265,27 +287,17 @@ fn app_pulls(config: &Config) -> BTreeMap<AppName, u64> {
 
 fn rtmp_context(
     config: &Config,
-    listen: SocketAddr,
+    gate: Gate,
+    protocol: Protocol,
     streams: &Streams,
-    auth: &Auth,
     limits: &Limits,
     drain: &Drain,
 ) -> connection::Context {
-    let auth = auth.clone();
-    let verify: VerifyToken = Arc::new(move |token, act, stream| {
-        let act = match act {
-            Act::Publish => auth::Act::Publish,
-            Act::Play => auth::Act::Play,
-        };
-        auth.verify_stream(token, act, stream).is_ok()
-    });
     connection::Context {
         streams: streams.clone(),
-        config: rtmp::Config {
-            ..config.rtmp.clone()
-        },
-        publish: config.publish_access(listen),
-        verify,
+        config: config.rtmp.clone(),
+        gate,
+        protocol,
         limits: limits.clone(),
         drain: drain.clone(),
     }

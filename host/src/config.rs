@@ -15,9 +15,9 @@ pub use apps::App;
 use serde::Deserialize;
 
 use crate::auth::Secret;
+use crate::gate::{self, Access};
 use crate::id::{AppName, NodeGroup, NodeId};
 use crate::limits::Bounds;
-use crate::rtmp::Access;
 use crate::{api, flv, plugin, rtmp, stream, telemetry};
 
 /// Environment variables of the program begin so.
@@ -305,12 +305,7 @@ impl Config {
         if self.rtmps_listen.is_some() && self.rtmp.tls_cert.is_none() {
             return Err(bad("rtmps_listen", "needs rtmp.tls_cert and rtmp.tls_key"));
         }
-        let mut listens = self.rtmps_listen.into_iter().chain([self.rtmp_listen]);
-        let open = |addr| self.publish_access(addr) == Access::Open && !addr.ip().is_loopback();
-        if listens.any(open) && !self.rtmp.open_publish {
-            let text = "open publishing on an address off loopback must be asked for with rtmp.open_publish = true";
-            return Err(bad("rtmp.publish", text));
-        }
+        self.check_access()?;
         if self.admin_user.is_empty() || self.admin_user.contains(':') {
             return Err(bad("admin_user", "must not be empty or hold a colon"));
         }
@@ -332,7 +327,11 @@ impl Config {
             return Err(bad("admin_password", why.to_string()));
         }
         self.log.check().map_err(|why| bad("log.filter", why))?;
-        let positive: [(&str, bool); 9] = [
+        let positive: [(&str, bool); 11] = [
+            (
+                "api.connections",
+                (1..=MAX_CONNECTIONS).contains(&self.api.connections),
+            ),
             (
                 "flv.subscribers",
                 (1..=1_000_000).contains(&self.flv.subscribers),
@@ -360,6 +359,10 @@ impl Config {
                 (1..=3_600).contains(&self.rtmp.ping_seconds),
             ),
             (
+                "rtmp.webhook_timeout_seconds",
+                (1..=30).contains(&self.rtmp.webhook_timeout_seconds),
+            ),
+            (
                 "rtmp.play_wait_seconds",
                 self.rtmp.play_wait_seconds <= 3_600,
             ),
@@ -370,6 +373,43 @@ impl Config {
         }
     }
 
+    /// Who may publish and play, and whom to ask.
+    fn check_access(&self) -> Result<(), Error> {
+        let mut listens = self.rtmps_listen.into_iter().chain([self.rtmp_listen]);
+        let public = listens.find(|addr| !addr.ip().is_loopback());
+        let open = |access| access == Access::Open && public.is_some() && !self.rtmp.open_publish;
+        let told = "open publishing on an address off loopback must be asked for with rtmp.open_publish = true";
+        if public.is_some_and(|addr| open(self.publish_access(addr))) {
+            return Err(bad("rtmp.publish", told));
+        }
+        let asks = |access: Option<Access>| access == Some(Access::Webhook);
+        let no_webhook = "\"webhook\" needs rtmp.webhook";
+        for (key, access) in [
+            ("rtmp.publish", self.rtmp.publish),
+            ("rtmp.play", Some(self.rtmp.play)),
+        ] {
+            if asks(access) && self.rtmp.webhook.is_none() {
+                return Err(bad(key, no_webhook));
+            }
+        }
+        for (app, own) in &self.apps {
+            if own.publish.is_some_and(open) {
+                return Err(bad(format!("apps.{app}.publish"), told));
+            }
+            let webhook = own.webhook.as_ref().or(self.rtmp.webhook.as_ref());
+            for (key, access) in [("publish", own.publish), ("play", own.play)] {
+                if asks(access) && webhook.is_none() {
+                    return Err(bad(format!("apps.{app}.{key}"), no_webhook));
+                }
+            }
+            let secret = own.webhook_secret.as_ref();
+            let key = format!("apps.{app}.webhook_secret");
+            check_webhook_secret(&key, secret, own.webhook.as_ref())?;
+        }
+        let secret = self.rtmp.webhook_secret.as_ref();
+        check_webhook_secret("rtmp.webhook_secret", secret, self.rtmp.webhook.as_ref())
+    }
+
     /// Who may publish on a listener.
     pub fn publish_access(&self, listen: SocketAddr) -> Access {
         self.rtmp.publish.unwrap_or(if listen.ip().is_loopback() {
@@ -377,6 +417,18 @@ impl Config {
         } else {
             Access::Token
         })
+    }
+}
+
+fn check_webhook_secret(
+    key: &str,
+    secret: Option<&Secret>,
+    webhook: Option<&gate::Url>,
+) -> Result<(), Error> {
+    match secret {
+        Some(_) if webhook.is_none() => Err(bad(key, "has no webhook beside it")),
+        Some(secret) if !gate::can_be_sent(secret) => Err(bad(key, gate::BadSecret.to_string())),
+        _ => Ok(()),
     }
 }
 
@@ -490,7 +542,28 @@ mod tests {
             ("[apps.live]\nlatencies = 1", "latencies"),
             ("[apps.\"live/room\"]\nlatency = 1", "apps"),
             ("[limits]\nmedia_file_bytes = 0", "limits.media_file_bytes"),
+            ("[api]\nconnections = 0", "api.connections"),
             ("[limits]\nsubscribers = 0", "limits.subscribers"),
+            ("[rtmp]\nplay = \"webhook\"", "rtmp.play"),
+            ("[rtmp]\nwebhook = \"ftp://a/\"", "rtmp.webhook"),
+            (
+                "[rtmp]\nwebhook_timeout_seconds = 31",
+                "webhook_timeout_seconds",
+            ),
+            ("[rtmp]\nwebhook_secret = \"x\"", "rtmp.webhook_secret"),
+            (
+                "[rtmp]\nwebhook = \"http://a/\"\nwebhook_secret = \"two words\"",
+                "rtmp.webhook_secret",
+            ),
+            ("[apps.a]\npublish = \"webhook\"", "apps.a.publish"),
+            (
+                "[rtmp]\nwebhook = \"http://a/\"\n[apps.a]\nwebhook_secret = \"x\"",
+                "apps.a.webhook_secret",
+            ),
+            (
+                "rtmp_listen = \"0.0.0.0:1935\"\n[apps.a]\npublish = \"open\"",
+                "apps.a.publish",
+            ),
             (
                 "[limits]\nconnections_per_address = -1",
                 "limits.connections_per_address",

@@ -16,7 +16,7 @@ pub mod route;
 
 pub use config::{Config, Cors};
 pub use metrics::Metrics;
-pub use route::{Context, Gate, Refused, described, router};
+pub use route::{Context, Refused, described, router};
 
 mod demux;
 mod directory;

@@ -11,7 +11,8 @@
 //! restreamer -> plugin, stream, rtmp (dial, policy), flv
 //! plugin -> restreamer::host
 //! cluster -> store, provision, restreamer, stream, limits
-//! rtmp, flv -> auth, stream, limits
+//! rtmp, flv -> auth (secrets), gate, stream, limits
+//! gate -> auth
 //! ```
 //!
 //! Pure, without tokio, clocks and randomness: the `restreamd-rtmp` crate,
@@ -26,6 +27,7 @@ pub mod config;
 pub mod demo;
 pub mod drain;
 pub mod flv;
+pub mod gate;
 pub mod http;
 pub mod id;
 pub mod limits;

@@ -5,6 +5,7 @@
 //! provisions and policies. Invariant: one connection's trouble is its own.
 
 pub mod address;
+mod asking;
 pub mod connection;
 pub mod dial;
 pub mod listener;
@@ -20,17 +21,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-/// Who may publish or play.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Access {
-    /// Anyone.
-    Open,
-    /// Whoever brings a stream token as `?token=`.
-    Token,
-    /// Nobody.
-    Off,
-}
+use crate::auth::Secret;
+use crate::gate::{self, Access};
 
 /// The `[rtmp]` table of the configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -44,6 +36,12 @@ pub struct Config {
     pub publish: Option<Access>,
     /// Who may play.
     pub play: Access,
+    /// Whom to ask where access is `webhook`.
+    pub webhook: Option<gate::Url>,
+    /// What shows the webhook that it is us who ask.
+    pub webhook_secret: Option<Secret>,
+    /// Seconds that a webhook may take.
+    pub webhook_timeout_seconds: u64,
     /// Open publishing on a listener off loopback, asked for in so many words.
     pub open_publish: bool,
     /// Seconds a play of a distributed stream waits for media.
@@ -61,6 +59,9 @@ impl Default for Config {
             tls_key: None,
             publish: None,
             play: Access::Open,
+            webhook: None,
+            webhook_secret: None,
+            webhook_timeout_seconds: 5,
             open_publish: false,
             play_wait_seconds: 20,
             ping_seconds: 10,

@@ -1,13 +1,12 @@
 //! Limits of the node, of an app and of an address: each at its bound, where newcomers
 //! are told which one it is, and where leaving makes room again.
 
-use std::io::{ErrorKind, Read};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use restreamd_tests::api::Api;
 use restreamd_tests::clip::Clip;
-use restreamd_tests::curl::curl;
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::ffmpeg;
 use restreamd_tests::host::TestHost;
@@ -15,6 +14,8 @@ use restreamd_tests::http_flv::Recorder;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::source::Source;
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::{SOON, node};
 
@@ -28,18 +29,65 @@ fn refused(url: &str) -> String {
     })
 }
 
-/// What somebody is told who asks for HTTP-FLV; empty when there is a response.
-fn refused_flv(host: &TestHost, name: &str, options: &[&str]) -> String {
-    let url = host.http(name);
-    let head = ["-sS", "--head", &url];
-    if curl(head.into_iter().chain(options.iter().copied())).status == 200 {
+/// What somebody is told who asks for HTTP-FLV; empty when there is a response. One
+/// request: at a limit the next may get another answer.
+fn refused_flv(host: &TestHost, name: &str) -> String {
+    refused_flv_from([127, 0, 0, 1], host, name)
+}
+
+fn refused_flv_from(from: [u8; 4], host: &TestHost, name: &str) -> String {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let from = SocketAddr::from((from, 0));
+    socket.bind(&from.into()).expect("an address of loopback");
+    socket.connect(&host.api.into()).expect("the node listens");
+    let mut stream = TcpStream::from(socket);
+    let wait = stream.set_read_timeout(Some(SOON));
+    wait.expect("a socket of ours");
+    let request = format!("GET /flv/{name} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .expect("the node reads");
+    let mut text = [0; 12];
+    stream.read_exact(&mut text).expect("a status line");
+    if &text[9..] == b"200" {
         return String::new();
     }
-    let answer = curl(["-sS", &url].into_iter().chain(options.iter().copied()));
-    assert_eq!(answer.status, 503, "{answer:?}");
-    let body = answer.json();
+    assert_eq!(&text, b"HTTP/1.1 503");
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).expect("an answer");
+    let body = rest.split("\r\n\r\n").nth(1).unwrap_or_default();
+    let body: Value = serde_json::from_str(body).expect("JSON");
     assert_eq!(body["code"], "at-limit", "{body}");
     body["error"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn an_http_listener_without_room_answers_503_and_serves_when_a_connection_leaves() {
+    let host = node()
+        .set("api.connections", 2)
+        .set("flv.subscribers", 1)
+        .start();
+    let api = host.client();
+    eventually("the client's own connections are gone", SOON, || {
+        when(api.get("/healthz").status == 200, || "503".to_owned())
+    });
+    let idle = || TcpStream::connect(host.api).expect("the node listens");
+    let mut idle = vec![idle(), idle(), idle()];
+    let told = eventually("there is no room", SOON, || {
+        let answer = api.get("/healthz");
+        when(answer.status == 503, || format!("{answer:?}")).map(|()| answer)
+    });
+    assert_eq!(
+        told.error(503)["error"],
+        "the node is at its limit, api.connections"
+    );
+    idle.pop();
+    eventually("there is room again", SOON, || {
+        let answer = api.get("/healthz");
+        when(answer.status == 200, || format!("{answer:?}"))
+    });
+    drop(idle);
+    assert!(refusals(&api, "api.connections", "node") >= 1);
 }
 
 fn refusals(api: &Api, limit: &str, scope: &str) -> u64 {
@@ -109,7 +157,7 @@ fn subscribers_are_bounded_over_both_protocols_and_leaving_makes_room() {
         told.contains("NetStream.Play.Failed") && told.contains(of_app),
         "{told}"
     );
-    assert_eq!(refused_flv(&host, "studio/a", &[]), of_app);
+    assert_eq!(refused_flv(&host, "studio/a"), of_app);
     assert!(!ffmpeg::plays(&host.url("studio/a")));
 
     let third = Player::attach(&host.url("live/a"));
@@ -120,21 +168,21 @@ fn subscribers_are_bounded_over_both_protocols_and_leaving_makes_room() {
         told.contains("NetStream.Play.Failed") && told.contains(of_node),
         "{told}"
     );
-    assert_eq!(refused_flv(&host, "live/a", &[]), of_node);
-    assert!(refusals(&api, "limits.subscribers", "app") >= 3);
-    assert_eq!(refusals(&api, "limits.subscribers", "node"), 3);
+    assert_eq!(refused_flv(&host, "live/a"), of_node);
+    assert_eq!(refusals(&api, "limits.subscribers", "app"), 3);
+    assert_eq!(refusals(&api, "limits.subscribers", "node"), 2);
 
     // Who was there has noticed nothing, and who leaves makes room.
     first.wait_for_more(20, SOON);
     second.wait_for_more(10_000, SOON);
     drop(third);
     eventually("an RTMP player's place is free", SOON, || {
-        let told = refused_flv(&host, "live/a", &[]);
+        let told = refused_flv(&host, "live/a");
         when(told.is_empty(), || told)
     });
     drop(second);
     eventually("an HTTP-FLV player's place is free", SOON, || {
-        let told = refused_flv(&host, "studio/a", &[]);
+        let told = refused_flv(&host, "studio/a");
         when(told.is_empty(), || told)
     });
     let again = Player::attach(&host.url("studio/a"));
@@ -149,8 +197,8 @@ fn newcomers_are_refused_while_the_bytes_are_at_the_limit_and_who_is_there_stays
         .set(
             "apps.studio",
             toml::toml! {
-                bytes_per_second = 2000
-                publish_bytes_per_second = 2000
+                bytes_per_second = 1000
+                publish_bytes_per_second = 1000
             },
         )
         .start();
@@ -161,7 +209,7 @@ fn newcomers_are_refused_while_the_bytes_are_at_the_limit_and_who_is_there_stays
     player.wait_for_more(20, SOON);
     let full = "the app is at its limit, apps.studio.bytes_per_second";
     eventually("another player is refused", SOON, || {
-        let told = refused_flv(&host, "studio/a", &[]);
+        let told = refused_flv(&host, "studio/a");
         when(told == full, || told)
     });
     let told = refused(&host.url("studio/a"));
@@ -181,7 +229,7 @@ fn newcomers_are_refused_while_the_bytes_are_at_the_limit_and_who_is_there_stays
 
     drop(player);
     eventually("there is room for a player", SOON, || {
-        let told = refused_flv(&host, "studio/a", &[]);
+        let told = refused_flv(&host, "studio/a");
         when(told.is_empty(), || told)
     });
     drop(publisher);
@@ -216,19 +264,16 @@ fn an_address_has_so_many_connections_and_the_next_is_told_in_its_answer_to_conn
     let told = refused(&url);
     assert!(told.contains("NetConnection.Connect.Rejected"), "{told}");
     assert!(told.contains(full), "{told}");
-    assert_eq!(refused_flv(&host, "live/a", &[]), full);
+    assert_eq!(refused_flv(&host, "live/a"), full);
     let mut player = ffmpeg::player(&url);
     let status = player.wait(SOON);
     let said = player.stderr.text();
     assert!(!status.success() && said.contains(full), "{said}");
     // Another address has places of its own.
-    assert_eq!(
-        refused_flv(&host, "live/a", &["--interface", "127.0.0.2"]),
-        ""
-    );
+    assert_eq!(refused_flv_from([127, 0, 0, 2], &host, "live/a"), "");
     drop(second);
     eventually("a place is free", SOON, || {
-        let told = refused_flv(&host, "live/a", &[]);
+        let told = refused_flv(&host, "live/a");
         when(told.is_empty(), || told)
     });
     let again = Player::attach(&url);

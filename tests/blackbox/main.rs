@@ -3,6 +3,7 @@
 //! One module per promise. Nothing in here knows the host's code; the peers are
 //! real tools or the scripted ones of the harness.
 
+mod access;
 mod config;
 mod contract;
 mod delete;

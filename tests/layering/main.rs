@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use source::Module;
 
 /// An arrow of the architecture: the module and those it may name.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     (
         "api",
         &[
@@ -34,8 +34,9 @@ const ARROWS: [(&str, &[&str]); 16] = [
         "cluster",
         &["store", "provision", "restreamer", "stream", "limits"],
     ),
-    ("rtmp", &["auth", "stream", "limits"]),
-    ("flv", &["auth", "stream", "limits"]),
+    ("rtmp", &["auth", "gate", "stream", "limits"]),
+    ("flv", &["gate", "stream", "limits"]),
+    ("gate", &["auth"]),
     ("limits", &[]),
     ("stream", &[]),
     ("store", &[]),

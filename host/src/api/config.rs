@@ -20,6 +20,8 @@ pub struct Config {
     /// How long an admin's token is good for, as `8h` or `90m`.
     #[serde(with = "text")]
     pub token_ttl: Duration,
+    /// Connections of an HTTP listener at a time, beside those that `[flv] subscribers` may have.
+    pub connections: usize,
     /// Failed logins a minute from one address before it is told to wait (429).
     pub login_attempts_per_address: u32,
     /// Failed logins a minute from all addresses before everyone is told to wait.
@@ -44,6 +46,7 @@ impl Default for Config {
             plain_http: false,
             stream_routes: StreamRoutes::Open,
             token_ttl: Duration::from_secs(8 * 3600),
+            connections: 1_000,
             login_attempts_per_address: 10,
             login_attempts_total: 100,
         }

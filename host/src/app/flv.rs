@@ -11,19 +11,18 @@ use prometheus_client::registry::Registry;
 use tokio::sync::Semaphore;
 
 use crate::api;
-use crate::auth::{self, Auth, TokenError};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::flv::{self, Refused};
+use crate::gate::{Denied, Gate};
 use crate::limits::Limits;
-use crate::rtmp::Access;
 use crate::stream::Streams;
 
 /// Its routes, for whichever listener; none when it is turned off.
 pub(super) fn router(
     config: &Config,
     streams: &Streams,
-    auth: &Auth,
+    gate: &Gate,
     limits: &Limits,
     drain: &Drain,
     registry: &mut Registry,
@@ -33,7 +32,7 @@ pub(super) fn router(
     }
     let context = flv::Context {
         streams: streams.clone(),
-        gate: gate(config.rtmp.play, auth.clone()),
+        gate: gate.clone(),
         play_wait: Duration::from_secs(config.rtmp.play_wait_seconds),
         seats: Arc::new(Semaphore::new(config.flv.subscribers)),
         limits: limits.clone(),
@@ -62,21 +61,6 @@ pub(super) fn bind(config: &flv::Config) -> anyhow::Result<Option<TcpListener>> 
     Ok(Some(listener))
 }
 
-fn gate(play: Access, auth: Auth) -> flv::Gate {
-    Arc::new(move |token, stream| match (play, token) {
-        (Access::Open, _) => Ok(()),
-        (Access::Off, _) => Err(Refused::Forbidden),
-        (Access::Token, None) => Err(Refused::Unauthorized),
-        (Access::Token, Some(token)) => {
-            auth.verify_stream(token, auth::Act::Play, stream)
-                .map_err(|error| match error {
-                    TokenError::Invalid => Refused::Unauthorized,
-                    TokenError::Forbidden => Refused::Forbidden,
-                })
-        }
-    })
-}
-
 /// Hands a refusal's words to the API's error shape.
 async fn explained(mut response: Response) -> Response {
     let Some(refused) = response.extensions_mut().remove::<Refused>() else {
@@ -85,12 +69,21 @@ async fn explained(mut response: Response) -> Response {
     let text = refused.to_string();
     let error = match refused {
         Refused::BadName => api::Error::validation("streamGuid", text),
-        Refused::Unauthorized => api::Error::new(api::Code::Unauthorized, text),
-        Refused::Forbidden => api::Error::new(api::Code::Forbidden, text),
+        Refused::Denied(denied) => api::Error::new(code(denied), text),
         Refused::NotFound | Refused::NoMedia => api::Error::new(api::Code::NotFound, text),
         Refused::AtLimit(_) => api::Error::new(api::Code::AtLimit, text),
         Refused::Draining => api::Error::new(api::Code::NotReady, text),
     };
     response.extensions_mut().insert(error);
     response
+}
+
+fn code(denied: Denied) -> api::Code {
+    match denied {
+        Denied::NoToken => api::Code::Unauthorized,
+        Denied::Off | Denied::OtherToken | Denied::Refused => api::Code::Forbidden,
+        // Logged by who asked.
+        Denied::NoAnswer => api::Code::NotReady,
+        Denied::Busy => api::Code::AtLimit,
+    }
 }

@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::socket;
-use crate::api;
+use crate::config::Config;
 use crate::drain::Drain;
+use crate::limits::Limits;
 use crate::rtmp::listener::Tls;
 
 /// A client gets so long to send a request's head.
@@ -28,21 +29,24 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Serves a router until the handle is told to stop.
 pub async fn serve(
     listener: TcpListener,
-    config: &api::Config,
+    config: &Config,
+    limits: &Limits,
     router: axum::Router,
     handle: Handle<SocketAddr>,
     drain: &Drain,
 ) -> anyhow::Result<JoinHandle<std::io::Result<()>>> {
+    let places = config.api.connections + config.flv.subscribers;
+    let acceptor = socket::Acceptor::new(places, limits.clone());
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let (Some(cert), Some(key)) = (&config.tls_cert, &config.tls_key) else {
+    let (Some(cert), Some(key)) = (&config.api.tls_cert, &config.api.tls_key) else {
         let server = axum_server::from_tcp(listener)?.handle(handle);
-        let mut server = server.acceptor(socket::Acceptor);
+        let mut server = server.acceptor(acceptor);
         bound_waits(server.http_builder());
         return Ok(tokio::spawn(server.serve(service)));
     };
     let rustls = certificate("api", cert, key, drain).await?;
     let server = axum_server::from_tcp(listener)?.handle(handle);
-    let mut server = server.acceptor(RustlsAcceptor::new(rustls).acceptor(socket::Acceptor));
+    let mut server = server.acceptor(RustlsAcceptor::new(rustls).acceptor(acceptor));
     bound_waits(server.http_builder());
     Ok(tokio::spawn(server.serve(service)))
 }

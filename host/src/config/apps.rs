@@ -4,6 +4,8 @@ use std::num::NonZeroU64;
 
 use serde::Deserialize;
 
+use crate::auth::Secret;
+use crate::gate::{self, Access};
 use crate::limits::Bounds;
 use crate::stream::Latency;
 
@@ -13,6 +15,14 @@ use crate::stream::Latency;
 pub struct App {
     /// How long frames may wait to be sent together.
     pub latency: Option<Latency>,
+    /// Who may publish.
+    pub publish: Option<Access>,
+    /// Who may play.
+    pub play: Option<Access>,
+    /// Whom to ask where access is `webhook`.
+    pub webhook: Option<gate::Url>,
+    /// What shows that webhook that it is us who ask. The node's is not sent there.
+    pub webhook_secret: Option<Secret>,
     /// Restreamers on this node whose stream is in the app.
     pub pulls: Option<u64>,
     /// Players at a time, over all protocols.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, RawQuery, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -20,15 +20,13 @@ use super::config::Cors;
 use super::metrics::Metrics;
 use super::page;
 use crate::drain::Drain;
+use crate::gate::{Act, Denied, Gate, Protocol, Wish};
 use crate::id::StreamGuid;
 use crate::limits::{self, Limit, Limits};
 use crate::stream::{Stream, Streams, Subscriber};
 
 /// How long browsers may remember what a preflight said.
 const PREFLIGHT: Duration = Duration::from_secs(24 * 3600);
-
-/// Whether this token, or none, may play a stream.
-pub type Gate = Arc<dyn Fn(Option<&str>, &StreamGuid) -> Result<(), Refused> + Send + Sync>;
 
 /// What responses share. A cheap clone.
 #[derive(Clone)]
@@ -64,12 +62,9 @@ pub enum Refused {
     /// The path names no stream.
     #[error("the path holds no legal stream name")]
     BadName,
-    /// A stream token is needed, or was bad.
-    #[error("a token to play this stream is required")]
-    Unauthorized,
-    /// The token is for something else, or nobody may play.
-    #[error("playing this stream is not allowed")]
-    Forbidden,
+    /// The player may not.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// There is none on this node.
     #[error("there is no such stream")]
     NotFound,
@@ -88,8 +83,11 @@ impl Refused {
     fn status(&self) -> StatusCode {
         match self {
             Self::BadName => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::Denied(Denied::NoToken) => StatusCode::UNAUTHORIZED,
+            Self::Denied(Denied::NoAnswer | Denied::Busy) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Denied(Denied::Off | Denied::OtherToken | Denied::Refused) => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound | Self::NoMedia => StatusCode::NOT_FOUND,
             Self::AtLimit(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -157,9 +155,20 @@ async fn play(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(path): Path<String>,
     Query(parameters): Query<Parameters>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let guid = context.named(&path)?;
-    (context.gate)(parameters.token.as_deref(), &guid)?;
+    let wish = Wish {
+        act: Act::Play,
+        stream: guid.clone(),
+        query: query.unwrap_or_default(),
+        token: parameters.token,
+        peer,
+        protocol: Protocol::HttpFlv,
+        tc_url: None,
+        page_url: None,
+    };
+    context.gate.judge(wish).wait().await?;
     let stream = context.streams.find(&guid).ok_or(Refused::NotFound)?;
     let place = context.place(peer, &guid)?;
     let mut subscriber = Subscriber::new(stream.clone());

@@ -14,6 +14,8 @@ use super::Refused;
 pub enum Limit {
     /// RTMP connections.
     Connections,
+    /// Connections of an HTTP listener.
+    ApiConnections,
     /// Connections of one address.
     ConnectionsPerAddress,
     /// Players, over all protocols.
@@ -38,6 +40,7 @@ impl Limit {
     pub(super) fn key(self) -> &'static str {
         match self {
             Self::Connections => "limits.connections",
+            Self::ApiConnections => "api.connections",
             Self::ConnectionsPerAddress => "limits.connections_per_address",
             Self::Subscribers => "limits.subscribers",
             Self::FlvSubscribers => "flv.subscribers",

@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use restreamd_rtmp::amf0::Value;
 use restreamd_rtmp::session::{
     Refusal, ServerConfig, ServerEvent, ServerSession, SessionError, Stage,
 };
@@ -13,12 +15,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 use tracing::{Span, debug, field, info};
 
+use super::Config;
+use super::asking::{Answered, Asking};
 use super::name::{self, Addressed};
 use super::outbox::Outbox;
 use super::play::{Play, Step};
 use super::publish::Publication;
-use super::{Access, Config};
 use crate::drain::Drain;
+use crate::gate::{Act, Denied, Gate, Protocol, Wish};
 use crate::id::StreamGuid;
 use crate::limits::{self, Limits};
 use crate::stream::{NameTaken, Outlet, Streams};
@@ -34,28 +38,16 @@ const READ_PUBLISHER: usize = 64 * 1024;
 /// See [`READ_PUBLISHER`].
 const READ_OTHERS: usize = 2 * 1024;
 
-/// What a client wants to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Act {
-    /// Bring a stream.
-    Publish,
-    /// Take a stream.
-    Play,
-}
-
-/// Whether a stream token allows an act on a stream.
-pub type VerifyToken = Arc<dyn Fn(&str, Act, &StreamGuid) -> bool + Send + Sync>;
-
 /// What connections share.
 pub struct Context {
     /// The streams of this node.
     pub streams: Streams,
     /// The settings.
     pub config: Config,
-    /// Who may publish on this listener.
-    pub publish: Access,
-    /// Judges stream tokens.
-    pub verify: VerifyToken,
+    /// Who may publish and play on this listener.
+    pub gate: Gate,
+    /// Whether this listener speaks TLS.
+    pub protocol: Protocol,
     /// Who finds a place.
     pub limits: Limits,
     /// Tells when to stop.
@@ -109,8 +101,8 @@ impl<S: Socket> Socket for &mut S {
 }
 
 /// Serves one connection to its end. The span gets the stream and the totals.
-pub async fn serve(io: impl Socket, context: Arc<Context>) {
-    let mut connection = Connection::new(io, context);
+pub async fn serve(io: impl Socket, peer: SocketAddr, context: Arc<Context>) {
+    let mut connection = Connection::new(io, peer, context);
     let closed = connection.run().await;
     connection.stop_pump();
     let (received, sent) = (connection.received, connection.outbox.sent());
@@ -123,11 +115,15 @@ pub async fn serve(io: impl Socket, context: Arc<Context>) {
 
 struct Connection<S> {
     io: S,
+    peer: SocketAddr,
     context: Arc<Context>,
     session: ServerSession,
     outbox: Outbox,
     publications: HashMap<u32, Publication>,
     play: Option<Play>,
+    asking: Asking,
+    /// What the client told with connect: the URL it believes it connects to, its page.
+    told: (Option<String>, Option<String>),
     /// Whether the kernel joins our writes.
     joined: bool,
     born: Instant,
@@ -138,15 +134,18 @@ struct Connection<S> {
 }
 
 impl<S: Socket> Connection<S> {
-    fn new(io: S, context: Arc<Context>) -> Self {
+    fn new(io: S, peer: SocketAddr, context: Arc<Context>) -> Self {
         let now = Instant::now();
         Self {
             io,
+            peer,
             context,
             session: ServerSession::new(ServerConfig::default()),
             outbox: Outbox::default(),
             publications: HashMap::new(),
             play: None,
+            asking: Asking::default(),
+            told: (None, None),
             joined: false,
             born: now,
             stage: (Stage::Handshake, now),
@@ -182,6 +181,7 @@ impl<S: Socket> Connection<S> {
             tokio::select! {
                 read = self.io.read_buf(buffer) => self.on_read(read?)?,
                 () = playing => {}
+                answered = self.asking.answered() => self.on_answer(answered),
                 _ = ping.tick() => self.on_ping()?,
                 () = sleep_until(deadline) => return Err(Closed::Ours("the peer took too long")),
                 () = context.drain.started(), if !draining => {
@@ -293,8 +293,15 @@ impl<S: Socket> Connection<S> {
     fn events(&mut self) -> Result<(), Closed> {
         while let Some(event) = self.session.poll()? {
             match event {
-                ServerEvent::Connect { app, .. } => {
+                ServerEvent::Connect {
+                    app,
+                    tc_url,
+                    object,
+                    ..
+                } => {
                     debug!(app = name::without_query(&app), "connect");
+                    let page_url = object.get("pageUrl").and_then(Value::as_str);
+                    self.told = (tc_url, page_url.map(str::to_owned));
                     self.session.accept_connect();
                 }
                 ServerEvent::Publish {
@@ -302,22 +309,24 @@ impl<S: Socket> Connection<S> {
                     app,
                     name,
                     ..
-                } => self.publish(stream_id, &app, &name),
+                } => self.want(stream_id, Act::Publish, &app, &name),
                 ServerEvent::Play {
                     stream_id,
                     app,
                     name,
-                } => self.begin_play(stream_id, &app, &name),
+                } => self.want(stream_id, Act::Play, &app, &name),
                 ServerEvent::Media { stream_id, media } => {
                     if let Some(publication) = self.publications.get_mut(&stream_id) {
                         publication.push(media);
                     }
                 }
                 ServerEvent::PublishFinished { stream_id } => {
+                    self.asking.forget(stream_id);
                     drop(self.publications.remove(&stream_id))
                 }
                 ServerEvent::PlayFinished { stream_id } => {
                     self.stop_pump();
+                    self.asking.forget(stream_id);
                     self.play.take_if(|play| play.stream_id() == stream_id);
                 }
                 ServerEvent::Pong { .. } => {}
@@ -327,106 +336,118 @@ impl<S: Socket> Connection<S> {
         Ok(())
     }
 
-    fn publish(&mut self, stream_id: u32, app: &str, name: &str) {
-        let begun = self.admit(Act::Publish, app, name).and_then(|guid| {
-            let place = self.context.limits.publisher(&guid).map_err(no_place)?;
-            Publication::begin(&self.context.streams, &guid, place).map_err(|taken| match taken {
-                NameTaken::Provision => {
-                    refused(Refusal::BadName, "the name belongs to a provision")
-                }
-                NameTaken::Publisher => {
-                    refused(Refusal::BadName, "the name is being published already")
-                }
-            })
-        });
-        match begun {
-            Ok(publication) => {
-                Span::current().record("stream", field::display(publication.guid()));
-                info!("publishing");
-                self.session.accept_publish(stream_id);
-                self.publications.insert(stream_id, publication);
-            }
-            Err((refusal, why)) => {
-                info!(%why, "publish refused");
-                self.session.reject_publish(stream_id, refusal, &why);
-            }
+    /// The client wants to publish or to play; the gate may have to ask others.
+    fn want(&mut self, stream_id: u32, act: Act, app: &str, name: &str) {
+        let Ok(Addressed { guid, query, token }) = name::resolve(app, name) else {
+            let refusal = match act {
+                Act::Publish => Refusal::BadName,
+                Act::Play => Refusal::StreamNotFound,
+            };
+            let why = "the app and name make no legal stream name";
+            return self.refuse(stream_id, act, refused(refusal, why));
+        };
+        let (tc_url, page_url) = self.told.clone();
+        let wish = Wish {
+            act,
+            stream: guid.clone(),
+            query,
+            token,
+            peer: self.peer,
+            protocol: self.context.protocol,
+            tc_url,
+            page_url,
+        };
+        let gate = &self.context.gate;
+        let subject = (act, guid.clone());
+        let verdict = self.asking.want(stream_id, subject, || gate.judge(wish));
+        if let Some(verdict) = verdict {
+            self.decide(stream_id, act, &guid, verdict);
         }
     }
 
-    fn begin_play(&mut self, stream_id: u32, app: &str, name: &str) {
-        let found = self.admit(Act::Play, app, name).and_then(|guid| {
-            let busy = self
-                .play
-                .as_ref()
-                .is_some_and(|play| play.stream_id() != stream_id);
-            if busy {
-                return Err(refused(
-                    Refusal::Limit,
-                    "one play at a time on a connection",
-                ));
-            }
-            Span::current().record("stream", field::display(&guid));
-            let stream = self.context.streams.find(&guid);
-            let stream =
-                stream.ok_or(refused(Refusal::StreamNotFound, "there is no such stream"))?;
-            Ok((
-                stream,
-                self.context.limits.subscriber(&guid).map_err(no_place)?,
-            ))
+    fn on_answer(&mut self, answered: Answered) {
+        let (act, guid) = answered.subject;
+        for stream_id in answered.streams {
+            self.decide(stream_id, act, &guid, answered.verdict);
+        }
+    }
+
+    fn decide(&mut self, stream_id: u32, act: Act, guid: &StreamGuid, verdict: Result<(), Denied>) {
+        let done = verdict.map_err(not_allowed).and_then(|()| match act {
+            Act::Publish => self.publish(stream_id, guid),
+            Act::Play => self.begin_play(stream_id, guid),
         });
-        match found {
-            Ok((stream, place)) => {
-                info!("playing");
-                let wait = Duration::from_secs(self.context.config.play_wait_seconds);
-                let until = Instant::now() + wait;
-                let outlet = self.io.outlet();
-                self.stop_pump();
-                self.play = Some(Play::begin(stream_id, stream, place, until, outlet));
+        if let Err(no) = done {
+            self.refuse(stream_id, act, no);
+        }
+    }
+
+    fn refuse(&mut self, stream_id: u32, act: Act, (refusal, why): No) {
+        match act {
+            Act::Publish => {
+                info!(%why, "publish refused");
+                self.session.reject_publish(stream_id, refusal, &why);
             }
-            Err((refusal, why)) => {
+            Act::Play => {
                 info!(%why, "play refused");
                 self.session.reject_play(stream_id, refusal, &why);
             }
         }
     }
 
-    /// Whether this client may do this, and to which stream.
-    fn admit(&self, act: Act, app: &str, name: &str) -> Result<StreamGuid, Denied> {
-        let Ok(Addressed { guid, token }) = name::resolve(app, name) else {
-            let refusal = if act == Act::Publish {
-                Refusal::BadName
-            } else {
-                Refusal::StreamNotFound
+    fn publish(&mut self, stream_id: u32, guid: &StreamGuid) -> Result<(), No> {
+        let place = self.context.limits.publisher(guid).map_err(no_place)?;
+        let begun = Publication::begin(&self.context.streams, guid, place);
+        let publication = begun.map_err(|taken| {
+            let why = match taken {
+                NameTaken::Provision => "the name belongs to a provision",
+                NameTaken::Publisher => "the name is being published already",
             };
-            return Err(refused(
-                refusal,
-                "the app and name make no legal stream name",
-            ));
-        };
-        let access = if act == Act::Publish {
-            self.context.publish
-        } else {
-            self.context.config.play
-        };
-        let allowed = match access {
-            Access::Open => true,
-            Access::Token => token.is_some_and(|token| (self.context.verify)(&token, act, &guid)),
-            Access::Off => false,
-        };
-        allowed
-            .then_some(guid)
-            .ok_or(refused(Refusal::Unauthorized, "not allowed"))
+            refused(Refusal::BadName, why)
+        })?;
+        Span::current().record("stream", field::display(publication.guid()));
+        info!("publishing");
+        self.session.accept_publish(stream_id);
+        self.publications.insert(stream_id, publication);
+        Ok(())
+    }
+
+    fn begin_play(&mut self, stream_id: u32, guid: &StreamGuid) -> Result<(), No> {
+        let other = |play: &Play| play.stream_id() != stream_id;
+        if self.play.as_ref().is_some_and(other) {
+            let why = "one play at a time on a connection";
+            return Err(refused(Refusal::Limit, why));
+        }
+        Span::current().record("stream", field::display(guid));
+        let stream = self.context.streams.find(guid);
+        let stream = stream.ok_or(refused(Refusal::StreamNotFound, "there is no such stream"))?;
+        let place = self.context.limits.subscriber(guid).map_err(no_place)?;
+        info!("playing");
+        let wait = Duration::from_secs(self.context.config.play_wait_seconds);
+        let until = Instant::now() + wait;
+        let outlet = self.io.outlet();
+        self.stop_pump();
+        self.play = Some(Play::begin(stream_id, stream, place, until, outlet));
+        Ok(())
     }
 }
 
 /// What a refused peer and the log are told.
-type Denied = (Refusal, Cow<'static, str>);
+type No = (Refusal, Cow<'static, str>);
 
-fn refused(refusal: Refusal, why: &'static str) -> Denied {
+fn refused(refusal: Refusal, why: &'static str) -> No {
     (refusal, why.into())
 }
 
-fn no_place(limit: limits::Refused) -> Denied {
+fn not_allowed(denied: Denied) -> No {
+    let refusal = match denied {
+        Denied::Busy => Refusal::Limit,
+        _ => Refusal::Unauthorized,
+    };
+    (refusal, denied.to_string().into())
+}
+
+fn no_place(limit: limits::Refused) -> No {
     (Refusal::Limit, limit.to_string().into())
 }
 

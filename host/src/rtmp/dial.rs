@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 pub use failure::{Class, Failure};
-pub use tls::Trust;
+pub use tls::{Trust, verifying};
 
 use super::outbox::Outbox;
 use super::policy::Policy;

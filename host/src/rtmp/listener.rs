@@ -116,7 +116,7 @@ impl Listener {
             Err(refused) => return self.refuse(stream, peer, tls, refused, context),
         };
         let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
-        let task = serve(stream, tls, context.clone());
+        let task = serve(stream, peer, tls, context.clone());
         context.drain.spawn(
             async move {
                 info!("connection opened");
@@ -156,14 +156,19 @@ impl Listener {
     }
 }
 
-async fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, context: Arc<Context>) {
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    context: Arc<Context>,
+) {
     let Some(tls) = tls else {
-        return connection::serve(Plain::from(stream), context).await;
+        return connection::serve(Plain::from(stream), peer, context).await;
     };
     let Some(mut stream) = secure(stream, tls).await else {
         return;
     };
-    connection::serve(&mut stream, context).await;
+    connection::serve(&mut stream, peer, context).await;
     // Without a farewell a TLS peer takes the end for an attack.
     let _ = tokio::time::timeout(TLS_FAREWELL, stream.shutdown()).await;
 }

@@ -3,10 +3,12 @@
 use crate::id::{InvalidName, StreamGuid};
 
 /// A stream as a client addressed it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Addressed {
     /// The stream.
     pub guid: StreamGuid,
+    /// The query of its name, else of its app, without the question mark. Holds secrets.
+    pub query: String,
     /// `token` of either query, if there.
     pub token: Option<String>,
 }
@@ -26,7 +28,12 @@ pub fn resolve(app: &str, name: &str) -> Result<Addressed, InvalidName> {
     let token = token(name_query)
         .or_else(|| token(app_query))
         .map(str::to_owned);
-    Ok(Addressed { guid, token })
+    let query = match name_query {
+        "" => app_query,
+        query => query,
+    };
+    let query = query.to_owned();
+    Ok(Addressed { guid, query, token })
 }
 
 /// What may be logged of an app or a name.
@@ -51,17 +58,30 @@ mod tests {
     #[test]
     fn rooms_queries_and_prefixes_are_understood() {
         let cases = [
-            ("live", "a", "live/a", None),
-            ("live/room/", "a", "live/room/a", None),
-            ("live?x=1", "mp4:a?token=abc&y=2", "live/a", Some("abc")),
-            ("live?token=t", "room/a", "live/room/a", Some("t")),
+            ("live", "a", "live/a", None, ""),
+            ("live/room/", "a", "live/room/a", None, ""),
+            (
+                "live?x=1",
+                "mp4:a?token=abc&y=2",
+                "live/a",
+                Some("abc"),
+                "token=abc&y=2",
+            ),
+            (
+                "live?token=t",
+                "room/a",
+                "live/room/a",
+                Some("t"),
+                "token=t",
+            ),
         ];
-        for (app, name, guid, token) in cases {
+        for (app, name, guid, token, query) in cases {
             let addressed = resolve(app, name).expect("legal");
             assert_eq!(
                 (addressed.guid.as_str(), addressed.token.as_deref()),
                 (guid, token)
             );
+            assert_eq!(addressed.query, query);
         }
     }
 

@@ -109,7 +109,8 @@ async fn config(trust: Trust) -> Result<Arc<ClientConfig>, Failure> {
     }
 }
 
-async fn verifying() -> Result<Arc<ClientConfig>, Failure> {
+/// Trusts the machine's roots, read from where they are now.
+pub async fn verifying() -> Result<Arc<ClientConfig>, Failure> {
     let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
     let found = found.map_err(|_| Failure::new(Class::Tls, "reading the trusted roots failed"))?;
     let mut roots = RootCertStore::empty();
