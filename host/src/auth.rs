@@ -4,13 +4,15 @@
 //! token is either an admin's or a stream's. One that says both is neither, so
 //! nothing made for a player opens the REST API, and the reverse.
 
+mod check;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use argon2::Argon2;
+use argon2::password_hash::PasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -130,6 +132,7 @@ struct Inner {
     validation: Validation,
     token_ttl: Duration,
     checks: Arc<Semaphore>,
+    memory: check::Checks,
 }
 
 impl fmt::Debug for Auth {
@@ -157,6 +160,7 @@ impl Auth {
             validation,
             token_ttl: settings.token_ttl,
             checks: Arc::new(Semaphore::new(PARALLEL_CHECKS)),
+            memory: check::Checks::default(),
         })))
     }
 
@@ -176,12 +180,10 @@ impl Auth {
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
-        let hash = self.0.password.clone();
+        let inner = self.0.clone();
         let check = move || {
             let _permit = permit;
-            Argon2::default()
-                .verify_password(password.expose().as_bytes(), &hash)
-                .is_ok()
+            inner.memory.matches(password.expose(), &inner.password)
         };
         tokio::task::spawn_blocking(check).await.unwrap_or(false)
     }
