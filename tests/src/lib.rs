@@ -19,6 +19,7 @@ pub mod gst;
 pub mod host;
 pub mod http_flv;
 pub mod log;
+pub mod modern;
 pub mod netns;
 pub mod nginx;
 pub mod player;
