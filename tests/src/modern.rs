@@ -74,6 +74,14 @@ pub const TWO_VIDEO_AC3: Sample = Sample {
     codecs: (&["hevc", "avc"], "ac3"),
 };
 
+/// Two tracks of what every browser plays.
+pub const TWO_AVC_OPUS: Sample = Sample {
+    name: "two-avc-opus",
+    pictures: &[(322, 178), (160, 90)],
+    encoders: "-c:v libx264 -preset ultrafast -g 25 -c:a libopus",
+    codecs: (&["avc", "avc"], "opus"),
+};
+
 impl Sample {
     /// Three seconds of it in an FLV file, made once.
     ///
@@ -200,6 +208,13 @@ pub struct Played {
     headers: Vec<String>,
     /// Hashes of the packets of each track.
     tracks: Vec<Vec<String>>,
+}
+
+impl Played {
+    /// Number and codec of each track, in ffmpeg's words.
+    pub fn codecs(&self) -> &[String] {
+        &self.codecs
+    }
 }
 
 /// Begins to play all tracks of a stream for some seconds, or of a file to its end,

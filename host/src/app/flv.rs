@@ -74,6 +74,7 @@ async fn explained(mut response: Response) -> Response {
     let text = refused.to_string();
     let error = match refused {
         Refused::BadName => api::Error::validation("streamGuid", text),
+        Refused::BadTracks => api::Error::validation("tracks", text),
         Refused::Unauthorized => api::Error::new(api::Code::Unauthorized, text),
         Refused::Forbidden => api::Error::new(api::Code::Forbidden, text),
         Refused::NotFound | Refused::NoMedia => api::Error::new(api::Code::NotFound, text),

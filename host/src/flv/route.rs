@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-use super::body::{self, Viewer};
+use super::body::{self, Tracks, Viewer};
 use super::config::Cors;
 use super::metrics::Metrics;
 use super::page;
@@ -60,6 +60,9 @@ pub enum Refused {
     /// The path names no stream.
     #[error("the path holds no legal stream name")]
     BadName,
+    /// The query asks for tracks in a way nobody knows.
+    #[error("tracks is `all` or `one`")]
+    BadTracks,
     /// A stream token is needed, or was bad.
     #[error("a token to play this stream is required")]
     Unauthorized,
@@ -83,7 +86,7 @@ pub enum Refused {
 impl Refused {
     fn status(self) -> StatusCode {
         match self {
-            Self::BadName => StatusCode::BAD_REQUEST,
+            Self::BadName | Self::BadTracks => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NoMedia => StatusCode::NOT_FOUND,
@@ -124,6 +127,18 @@ fn cors(cors: &Cors) -> CorsLayer {
 #[derive(Deserialize)]
 struct Parameters {
     token: Option<String>,
+    /// `one`: for players that know one track of each kind.
+    tracks: Option<String>,
+}
+
+impl Parameters {
+    fn tracks(&self) -> Result<Tracks, Refused> {
+        match self.tracks.as_deref() {
+            None | Some("all") => Ok(Tracks::All),
+            Some("one") => Ok(Tracks::One),
+            Some(_) => Err(Refused::BadTracks),
+        }
+    }
 }
 
 async fn play(
@@ -133,6 +148,7 @@ async fn play(
     Query(parameters): Query<Parameters>,
 ) -> Result<Response, Refused> {
     let guid = context.named(&path)?;
+    let tracks = parameters.tracks()?;
     (context.gate)(parameters.token.as_deref(), &guid)?;
     let permit = context.seats.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Refused::AtLimit)?;
@@ -143,6 +159,7 @@ async fn play(
         guid,
         peer,
         subscriber,
+        tracks,
         permit,
         drain: context.drain,
         metrics: context.metrics,
