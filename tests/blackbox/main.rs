@@ -9,6 +9,7 @@ mod delete;
 mod demo;
 mod drain;
 mod durability;
+mod enhanced;
 mod errors;
 mod example;
 mod failover;
