@@ -7,9 +7,9 @@ use restreamd_tests::curl::curl;
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::ffmpeg;
 use restreamd_tests::host::{JWT_SECRET, TestHost};
+use restreamd_tests::multi_publisher::MultiPublisher;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
-use restreamd_tests::publisher::Publisher;
 use restreamd_tests::source::Source;
 use restreamd_tests::token::{sign, stream_claims};
 use restreamd_tests::webhook::{Answer, Webhook};
@@ -225,7 +225,7 @@ fn what_a_connection_publishes_goes_on_while_the_webhook_thinks_about_another_na
         .set("rtmp.webhook_timeout_seconds", 20)
         .set("rtmp.publish", "webhook")
         .start();
-    let _publisher = Publisher::start(&clip, host.rtmp, "live", &["a", "b"]);
+    let _publisher = MultiPublisher::start(&clip, host.rtmp, "live", &["a", "b"]);
     host.client().wait_for_stream("live/a", SOON);
     let player = Player::attach(&host.url("live/a"));
     eventually("the webhook is asked about the other name", SOON, || {

@@ -11,6 +11,7 @@ mod demo;
 mod dial_policy;
 mod drain;
 mod durability;
+mod enhanced;
 mod errors;
 mod example;
 mod failover;

@@ -4,6 +4,7 @@
 //! of its package.
 
 mod captures;
+mod enhanced;
 mod http_flv;
 mod play;
 mod publish;

@@ -20,6 +20,8 @@ pub mod gst;
 pub mod host;
 pub mod http_flv;
 pub mod log;
+pub mod modern;
+pub mod multi_publisher;
 pub mod netns;
 pub mod nginx;
 pub mod player;

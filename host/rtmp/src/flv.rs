@@ -22,7 +22,7 @@ mod sound;
 mod vp8;
 mod vp9;
 
-pub use enhanced::{Part, Parts, audio_parts, video_parts};
+pub use enhanced::{Part, Parts, audio_parts, is_basic, video_parts};
 pub use file::{FILE_HEADER, FileError, Reader, tag_header, tag_trailer};
 pub use metadata::metadata_payload;
 pub use picture::Picture;

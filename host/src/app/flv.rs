@@ -69,6 +69,7 @@ async fn explained(mut response: Response) -> Response {
     let text = refused.to_string();
     let error = match refused {
         Refused::BadName => api::Error::validation("streamGuid", text),
+        Refused::BadTracks => api::Error::validation("tracks", text),
         Refused::Denied(denied) => api::Error::new(code(denied), text),
         Refused::NotFound | Refused::NoMedia => api::Error::new(api::Code::NotFound, text),
         Refused::AtLimit(_) => api::Error::new(api::Code::AtLimit, text),

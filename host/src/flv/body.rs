@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use restreamd_rtmp::chunk::Wire;
+use restreamd_rtmp::flv;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::info;
 
@@ -24,6 +26,23 @@ use crate::stream::{Batch, Subscriber};
 #[error("the player is too slow")]
 pub struct TooSlow;
 
+/// Which messages a body has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracks {
+    /// All there are.
+    All,
+    /// Those of players that know one track of each kind.
+    One,
+}
+
+impl Tracks {
+    fn have(self, wire: &Wire) -> bool {
+        let first = wire.payload_parts().next();
+        let basic = |payload: Bytes| flv::is_basic(wire.message_type(), &payload);
+        self == Self::All || first.is_none_or(basic)
+    }
+}
+
 /// What a body is made of.
 #[derive(Debug)]
 pub struct Viewer {
@@ -33,6 +52,8 @@ pub struct Viewer {
     pub peer: SocketAddr,
     /// Its place in the stream.
     pub subscriber: Subscriber,
+    /// What it gets of the stream.
+    pub tracks: Tracks,
     /// Its place.
     pub place: Place,
     /// Ends the body.
@@ -111,11 +132,12 @@ impl Body {
     }
 
     fn fill(&mut self) -> Batch {
-        let batch = &mut self.batch;
-        let taken = self
-            .viewer
-            .subscriber
-            .take_each(|at, wire| batch.push((at, wire.clone())));
+        let (batch, tracks) = (&mut self.batch, self.viewer.tracks);
+        let taken = self.viewer.subscriber.take_each(|at, wire| {
+            if tracks.have(wire) {
+                batch.push((at, wire.clone()));
+            }
+        });
         if self.muxer.write(&self.batch, &mut self.queue) == Room::Full {
             self.end = Some(End::Full);
         }
@@ -200,6 +222,7 @@ mod tests {
                 guid: self.stream.guid().clone(),
                 peer: SocketAddr::from(([127, 0, 0, 1], 1)),
                 subscriber: Subscriber::new(self.stream.clone()),
+                tracks: Tracks::All,
                 place: Place {
                     subscriber: Limits::default()
                         .subscriber(self.stream.guid())

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 use utoipa::OpenApi;
 
-use super::body::{self, Place, Viewer};
+use super::body::{self, Place, Tracks, Viewer};
 use super::config::Cors;
 use super::metrics::Metrics;
 use super::page;
@@ -62,6 +62,9 @@ pub enum Refused {
     /// The path names no stream.
     #[error("the path holds no legal stream name")]
     BadName,
+    /// The query asks for tracks in a way nobody knows.
+    #[error("tracks is `all` or `one`")]
+    BadTracks,
     /// The player may not.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -82,7 +85,7 @@ pub enum Refused {
 impl Refused {
     fn status(&self) -> StatusCode {
         match self {
-            Self::BadName => StatusCode::BAD_REQUEST,
+            Self::BadName | Self::BadTracks => StatusCode::BAD_REQUEST,
             Self::Denied(Denied::NoToken) => StatusCode::UNAUTHORIZED,
             Self::Denied(Denied::NoAnswer | Denied::Busy) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Denied(Denied::Off | Denied::OtherToken | Denied::Refused) => {
@@ -135,6 +138,18 @@ fn cors(cors: &Cors) -> CorsLayer {
 #[derive(Deserialize)]
 struct Parameters {
     token: Option<String>,
+    /// `one`: for players that know one track of each kind.
+    tracks: Option<String>,
+}
+
+impl Parameters {
+    fn tracks(&self) -> Result<Tracks, Refused> {
+        match self.tracks.as_deref() {
+            None | Some("all") => Ok(Tracks::All),
+            Some("one") => Ok(Tracks::One),
+            Some(_) => Err(Refused::BadTracks),
+        }
+    }
 }
 
 /// Plays a stream over HTTP, as FLV without an end. A distributed stream that has no media yet is waited for.
@@ -143,6 +158,7 @@ struct Parameters {
     params(
         ("streamGuid" = String, Path, description = "`app/[room/]name`, with or without a trailing `.flv`"),
         ("token" = Option<String>, Query, description = "A stream token, where playing wants one"),
+        ("tracks" = Option<String>, Query, description = "`one` for players that know one track of each kind, else `all`"),
     ),
     responses(
         (status = 200, description = "FLV, from a keyframe on", content_type = "video/x-flv"),
@@ -158,6 +174,7 @@ async fn play(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let guid = context.named(&path)?;
+    let tracks = parameters.tracks()?;
     let wish = Wish {
         act: Act::Play,
         stream: guid.clone(),
@@ -177,6 +194,7 @@ async fn play(
         guid,
         peer,
         subscriber,
+        tracks,
         place,
         drain: context.drain,
         metrics: context.metrics,

@@ -7,6 +7,7 @@
 use super::cursor::Cursor;
 use super::{AudioHeader, COMMAND_FRAME, Codec, KEY_FRAME, PacketKind, Picture, Sound};
 use super::{VideoHeader, audio as audio_header, video as video_header};
+use crate::message::type_id;
 
 /// Modifier blocks come before the packet type they are for.
 const MODEX: u8 = 7;
@@ -96,6 +97,18 @@ pub fn audio_parts(payload: &[u8]) -> Parts<'_> {
         }),
     }
     .unwrap_or(Parts::NONE)
+}
+
+/// Whether a message of this type is what players know that know one track of each kind
+/// (mpegts.js): of Enhanced RTMP the sequence header, frames and end of the only track,
+/// without a modifier. Others take the rest for errors.
+#[must_use]
+pub fn is_basic(message_type: u8, payload: &[u8]) -> bool {
+    match (message_type, payload.first()) {
+        (type_id::VIDEO, Some(first)) => first & 0x80 == 0 || first & 0x0F <= 3,
+        (type_id::AUDIO, Some(first)) => first >> 4 != 9 || first & 0x0F <= 2,
+        _ => true,
+    }
 }
 
 /// The header of an enhanced video message.

@@ -1,6 +1,7 @@
 //! The tracks of Enhanced RTMP messages.
 
 use restreamd_rtmp::flv::{self, Codec, PacketKind, Part};
+use restreamd_rtmp::type_id;
 
 fn video(payload: &[u8]) -> Vec<(u8, Codec, &[u8])> {
     tell(flv::video_parts(payload).collect())
@@ -116,4 +117,36 @@ fn what_cannot_be_walked_has_no_part_and_what_is_cut_has_its_whole_ones() {
     }
     let mut ended = flv::video_parts(b"\x91av01a");
     assert!(ended.next().is_some() && ended.next().is_none() && ended.next().is_none());
+}
+
+#[test]
+fn basic_messages_are_those_of_one_track_without_more() {
+    for (message, basic) in [
+        (&b"\x17\x01\0\0\0"[..], true),
+        (b"\x90hvc1", true),
+        (b"\xA3hvc1", true),
+        (b"\xD4hvc1", false),
+        (b"\x96\x00hvc1\0", false),
+        (b"\x97\x00\0\x01hvc1", false),
+        (b"", true),
+    ] {
+        assert_eq!(
+            flv::is_basic(type_id::VIDEO, message),
+            basic,
+            "{message:02x?}"
+        );
+    }
+    for (message, basic) in [
+        (&b"\xAF\x01"[..], true),
+        (b"\x91Opus", true),
+        (b"\x94Opus", false),
+        (b"\x95\x01Opus\0", false),
+    ] {
+        assert_eq!(
+            flv::is_basic(type_id::AUDIO, message),
+            basic,
+            "{message:02x?}"
+        );
+    }
+    assert!(flv::is_basic(type_id::DATA_AMF0, b"\x96\x96"));
 }

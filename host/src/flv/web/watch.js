@@ -26,8 +26,9 @@ function say(text) {
 function address() {
   const name = stream.split("/").map(encodeURIComponent).join("/");
   const token = query.get("token");
-  const suffix = token ? "?token=" + encodeURIComponent(token) : "";
-  return location.origin + "/flv/" + name + ".flv" + suffix;
+  const suffix = token ? "&token=" + encodeURIComponent(token) : "";
+  // mpegts.js takes several tracks and metadata packets for errors.
+  return location.origin + "/flv/" + name + ".flv?tracks=one" + suffix;
 }
 
 function stop() {
@@ -36,6 +37,26 @@ function stop() {
     player = null;
     old.destroy();
   }
+}
+
+// What a person can do something about: there is no stream, or not for this browser.
+function trouble(kind, detail, info) {
+  const details = mpegts.ErrorDetails;
+  const unfit = [details.MEDIA_CODEC_UNSUPPORTED, details.MEDIA_FORMAT_UNSUPPORTED, details.MEDIA_MSE_ERROR];
+  const told = info && info.msg ? " (" + info.msg + ")" : "";
+  if (unfit.includes(detail)) {
+    unplayable(told);
+  } else if (info && info.code > 0) {
+    retry("no stream (" + info.code + ")");
+  } else {
+    retry((detail || kind) + told);
+  }
+}
+
+// The codec may be another one later, but hardly soon.
+function unplayable(told) {
+  wait = LONGEST_WAIT_MS;
+  retry("this browser cannot play the stream's codec" + told);
 }
 
 function retry(why) {
@@ -56,9 +77,8 @@ function start() {
   player = made;
   // A player that was replaced has nothing more to say.
   const mine = (then) => (...told) => { if (player === made) then(...told); };
-  made.on(mpegts.Events.ERROR, mine((kind, detail, info) => {
-    retry(info && info.code ? "no stream (" + info.code + ")" : detail || kind);
-  }));
+  // Not before it has told all: it does not expect to be destroyed meanwhile.
+  made.on(mpegts.Events.ERROR, (...told) => setTimeout(mine(trouble), 0, ...told));
   made.on(mpegts.Events.LOADING_COMPLETE, mine(() => retry("the stream ended")));
   made.attachMediaElement(video);
   made.load();
@@ -96,6 +116,11 @@ video.addEventListener("playing", () => {
   say("live");
 });
 video.addEventListener("waiting", () => say("waiting for media"));
+video.addEventListener("error", () => {
+  if (player && video.error) {
+    unplayable(" (" + video.error.message + ")");
+  }
+});
 
 document.title = stream || "restreamd";
 document.getElementById("stream").textContent = stream;

@@ -82,11 +82,16 @@ impl Pace {
         self.0.push_back(timestamp);
     }
 
+    /// Without the gaps of seams and loops: what is far from the common step is none.
     pub(super) fn per_second(&self) -> Option<f64> {
-        let (first, last) = (self.0.front()?, self.0.back()?);
-        let span = last.wrapping_sub(*first);
-        let steps = self.0.len() - 1;
-        (self.0.len() >= Self::LEAST && span > 0).then(|| steps as f64 * 1000.0 / f64::from(span))
+        let times = self.0.iter().zip(self.0.iter().skip(1));
+        let mut steps: Vec<u32> = times.map(|(a, b)| b.wrapping_sub(*a)).collect();
+        steps.sort_unstable();
+        let common = *steps.get(steps.len() / 2).filter(|common| **common > 0)?;
+        steps.retain(|step| (common / 2..=common * 2).contains(step));
+        let span: u32 = steps.iter().sum();
+        let known = self.0.len() >= Self::LEAST;
+        known.then(|| steps.len() as f64 * 1000.0 / f64::from(span))
     }
 }
 
@@ -114,6 +119,12 @@ mod tests {
             pace((0..9).map(|n| (u32::MAX - 100).wrapping_add(n * 20))),
             Some(50.0)
         );
+    }
+
+    #[test]
+    fn a_gap_of_a_loop_is_no_slower_pace() {
+        let looped = (0..60).map(|n| n * 40 + n / 25 * 170);
+        assert_eq!(pace(looped), Some(25.0));
     }
 
     #[test]

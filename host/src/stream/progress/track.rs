@@ -44,7 +44,9 @@ impl Motion {
     /// What the parameter set tells, exactly, while the timestamps agree; some sets lie.
     /// Arrival is the last resort: frames come in bursts.
     fn fps(&self, told: Option<f64>) -> Option<f64> {
+        // Timestamps of milliseconds tell no more than hundredths.
         let pace = self.pace.per_second();
+        let pace = pace.map(|pace| (pace * 100.0).round() / 100.0);
         match (told, pace) {
             (Some(told), Some(pace)) if (told - pace).abs() > told * TOLERANCE => Some(pace),
             _ => told.or(pace).or_else(|| self.meter.per_second()),
