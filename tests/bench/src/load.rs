@@ -54,11 +54,22 @@ pub(crate) struct Load {
     /// Milliseconds from one visit of the sockets to the next.
     #[arg(long)]
     pub(crate) visit_millis: u64,
+    /// The server sends bare chunks to whoever connects.
+    #[arg(long)]
+    pub(crate) bare: bool,
 }
 
 impl Load {
     fn url_of(&self, player: usize) -> String {
         format!("{}{}", self.url, player % self.streams)
+    }
+
+    fn attach(&self, player: usize) -> anyhow::Result<Player> {
+        let url = self.url_of(player);
+        match self.bare {
+            true => Player::attach_bare(&url),
+            false => Player::attach(&url),
+        }
     }
 }
 
@@ -75,7 +86,8 @@ struct Seen {
 pub(crate) fn run(load: &Load) -> anyhow::Result<()> {
     let source = Source::new(load.kbps)?;
     let seen = Arc::new(Mutex::new(Seen::default()));
-    witness(&load.url_of(0), seen.clone())?;
+    let player = load.attach(0).context("attaching the first player")?;
+    witness(player, seen.clone());
 
     let mut pumps = Pumps::new(Duration::from_millis(load.visit_millis.max(1)));
     let sockets = attach(load.clone());
@@ -146,8 +158,7 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn witness(url: &str, seen: Arc<Mutex<Seen>>) -> anyhow::Result<()> {
-    let mut player = Player::attach(url).context("attaching the first player")?;
+fn witness(mut player: Player, seen: Arc<Mutex<Seen>>) {
     thread::spawn(move || {
         loop {
             match player.next() {
@@ -168,7 +179,6 @@ fn witness(url: &str, seen: Arc<Mutex<Seen>>) -> anyhow::Result<()> {
             }
         }
     });
-    Ok(())
 }
 
 type Attached = anyhow::Result<TcpStream>;
@@ -186,7 +196,7 @@ fn attach(load: Load) -> mpsc::Receiver<Attached> {
                 if player >= load.players {
                     return;
                 }
-                let attached = Player::attach(&load.url_of(player)).and_then(Player::into_stream);
+                let attached = load.attach(player).and_then(Player::into_stream);
                 if sender.send(attached).is_err() {
                     return;
                 }

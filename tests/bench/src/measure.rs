@@ -1,23 +1,25 @@
 //! One server at a time under load, and what it used.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use restreamd_tests::eventually::eventually;
 use restreamd_tests::port;
 use restreamd_tests::proc::Running;
 use serde_json::Value;
 
 use crate::player::Player;
-use crate::server::{Contender, Server, Task, bound_command};
+use crate::server::{Contender, Programs, Server, Task, bound_command};
 use crate::usage;
 
 /// Bounds the attachment of the players; thousands take their time on two cores.
 const ATTACH: Duration = Duration::from_secs(180);
 /// Many pulls leave the origin in steps, so that it can serve a thousand of them.
-const ORIGIN_TICK_MILLIS: u64 = 20;
+pub(crate) const ORIGIN_TICK_MILLIS: u64 = 20;
 
 /// What all servers go through.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +51,12 @@ pub(crate) struct Turn {
     pub(crate) wall: Duration,
     /// Received by all players, RTMP included.
     pub(crate) bytes: u64,
+    /// Share of what the source sent that the players received together.
+    pub(crate) delivered: f64,
     /// Resident memory at the end less that before the players (or before the pulls, when there are many).
     pub(crate) grown: f64,
+    /// What it keeps for late players, where it tells.
+    pub(crate) ring: Option<f64>,
     /// Players that got too little.
     pub(crate) short: u64,
     /// Share of the source's messages that the witness got.
@@ -58,9 +64,9 @@ pub(crate) struct Turn {
     /// Share of the source's media bytes that the witness got.
     pub(crate) payload: f64,
     /// Median of the delays of pictures.
-    pub p50: Duration,
+    pub(crate) p50: Duration,
     /// Their 99th percentile.
-    pub p99: Duration,
+    pub(crate) p99: Duration,
     /// Share of all cores that was idle.
     pub(crate) idle: f64,
 }
@@ -81,9 +87,39 @@ impl Turn {
         self.bytes as f64 * 8e-9
     }
 
+    /// The 99th percentile of the delays, in milliseconds.
+    pub(crate) fn p99_millis(&self) -> f64 {
+        self.p99.as_secs_f64() * 1e3
+    }
+
+    /// Their median, in milliseconds.
+    pub(crate) fn p50_millis(&self) -> f64 {
+        self.p50.as_secs_f64() * 1e3
+    }
+
+    /// Memory beside what it keeps for late players, where it tells that.
+    pub(crate) fn grown_beside_ring(&self) -> Option<f64> {
+        Some(self.grown - self.ring?)
+    }
+
     /// Cores it kept busy.
     pub(crate) fn cores(&self) -> f64 {
         self.cpu.as_secs_f64() / self.wall.as_secs_f64()
+    }
+}
+
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:.3} CPU-s per Gbit ({:.3} with the others), {} short, delay {:.2?} / {:.2?}, idle {:.0} %",
+            self.cpu_per_gbit(),
+            self.all_cpu_per_gbit(),
+            self.short,
+            self.p50,
+            self.p99,
+            self.idle * 100.0,
+        )
     }
 }
 
@@ -94,55 +130,89 @@ pub(crate) struct Results {
     pub(crate) contender: Contender,
     /// In order.
     pub(crate) turns: Vec<Turn>,
+    /// Why it has no further turns.
+    pub(crate) failure: Option<String>,
 }
 
-/// Where the measured binary is.
+/// What turns are ranked by, the least first.
+pub(crate) type Rank = fn(&Turn) -> f64;
+
+impl Results {
+    /// The turns, the best first.
+    pub(crate) fn ranked(&self, by: Rank) -> Vec<&Turn> {
+        let mut turns: Vec<&Turn> = self.turns.iter().collect();
+        turns.sort_by(|a, b| by(a).total_cmp(&by(b)));
+        turns
+    }
+
+    /// Its best turn; none of one that failed, however often it did not.
+    pub(crate) fn best(&self, by: Rank) -> Option<&Turn> {
+        match self.failure {
+            Some(_) => None,
+            None => self.ranked(by).first().copied(),
+        }
+    }
+}
+
+/// The best turn of one of them.
+pub(crate) fn best_of(results: &[Results], contender: Contender, by: Rank) -> Option<&Turn> {
+    results
+        .iter()
+        .find(|result| result.contender == contender)?
+        .best(by)
+}
+
+/// Takes the measurements.
 #[derive(Clone, Debug)]
 pub(crate) struct Bench {
-    /// The restreamd binary.
-    pub(crate) restreamd: PathBuf,
+    /// What is measured.
+    pub(crate) programs: Programs,
 }
 
 impl Bench {
-    /// Lets every contender take its turn, all of them once a round.
-    pub(crate) fn compare(
-        &self,
-        contenders: &[Contender],
-        scenario: &Scenario,
-    ) -> anyhow::Result<Vec<Results>> {
+    /// Lets every contender take its turn, all of them once a round. One that
+    /// fails has no further turns; the others go on.
+    pub(crate) fn compare(&self, contenders: &[Contender], scenario: &Scenario) -> Vec<Results> {
         let mut results: Vec<Results> = contenders
             .iter()
             .map(|contender| Results {
                 contender: *contender,
                 turns: Vec::new(),
+                failure: None,
             })
             .collect();
         for round in 1..=scenario.rounds {
             for result in &mut results {
+                if result.failure.is_some() {
+                    continue;
+                }
                 let name = result.contender.to_string();
-                let turn = self.turn(result.contender, scenario).context(name)?;
-                println!(
-                    "round {round}: {:<17} {:.3} CPU-s per Gbit ({:.3} with the others), {} short, delay {:.2?} / {:.2?}, idle {:.0} %",
-                    result.contender.to_string(),
-                    turn.cpu_per_gbit(),
-                    turn.all_cpu_per_gbit(),
-                    turn.short,
-                    turn.p50,
-                    turn.p99,
-                    turn.idle * 100.0,
-                );
-                result.turns.push(turn);
+                match self.attempt(result.contender, scenario) {
+                    Ok(turn) => {
+                        println!("round {round}: {name:<17} {turn}");
+                        result.turns.push(turn);
+                    }
+                    Err(error) => {
+                        println!("round {round}: {name:<17} failed: {error:#}");
+                        result.failure = Some(format!("{error:#}"));
+                    }
+                }
             }
         }
-        Ok(results)
+        results
+    }
+
+    /// A turn; what it panics with is its error.
+    fn attempt(&self, contender: Contender, scenario: &Scenario) -> anyhow::Result<Turn> {
+        attempt(|| self.turn(contender, scenario))
     }
 
     fn turn(&self, contender: Contender, scenario: &Scenario) -> anyhow::Result<Turn> {
         let many = scenario.pulls > 1;
         let tick = if many { ORIGIN_TICK_MILLIS } else { 0 };
-        let (origin_process, origin) = start_origin(scenario.kbps, tick)?;
+        let (origin_process, origin) = start_origin(port::free(), scenario.kbps, tick)?;
         let task = |pulls| Task {
-            restreamd: &self.restreamd,
+            programs: &self.programs,
             origin,
             pulls,
             connections: scenario.pulls + scenario.players,
@@ -155,14 +225,36 @@ impl Bench {
         };
         let server = Server::start(contender, &task(scenario.pulls))?;
         let last = format!("{}{}", server.url(), scenario.pulls - 1);
-        Player::attach(&last).with_context(|| format!("playing; it says: {}", server.said()))?;
+        let plays = match contender.is_bare() {
+            true => Player::attach_bare(&last),
+            false => Player::attach(&last),
+        };
+        plays.with_context(|| format!("playing; it says: {}", server.said()))?;
         let before = without_pulls.unwrap_or_else(|| usage::resident(server.pid()));
-        observe(&server, &origin_process, scenario, before)
+        observe(
+            &server,
+            contender.is_bare(),
+            &origin_process,
+            scenario,
+            before,
+        )
     }
 }
 
-fn start_origin(kbps: u32, tick_millis: u64) -> anyhow::Result<(Running, SocketAddr)> {
-    let addr = port::free();
+/// Runs what may panic, as the harness does when something is not as it should be.
+pub(crate) fn attempt<T>(work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(anyhow!(text.unwrap_or_else(|| "a panic".to_owned())))
+    })
+}
+
+/// Starts the origin at an address; it is listening then.
+pub(crate) fn start_origin(
+    addr: SocketAddr,
+    kbps: u32,
+    tick_millis: u64,
+) -> anyhow::Result<(Running, SocketAddr)> {
     let mut command = bound_command(&std::env::current_exe()?);
     command.args(["origin", "--listen", &addr.to_string()]);
     command.args(["--kbps", &kbps.to_string()]);
@@ -179,7 +271,7 @@ fn start_origin(kbps: u32, tick_millis: u64) -> anyhow::Result<(Running, SocketA
     Ok((running, addr))
 }
 
-fn start_load(server: &Server, scenario: &Scenario, program: &Path) -> Running {
+fn start_load(server: &Server, bare: bool, scenario: &Scenario, program: &Path) -> Running {
     let mut command = bound_command(program);
     command.args(["load", "--url", &server.url()]);
     let numbers = [
@@ -192,6 +284,9 @@ fn start_load(server: &Server, scenario: &Scenario, program: &Path) -> Running {
     ];
     for (name, number) in numbers {
         command.args([name, &number.to_string()]);
+    }
+    if bare {
+        command.arg("--bare");
     }
     Running::start(&mut command, "util-linux")
 }
@@ -217,16 +312,18 @@ impl Reading {
 
 fn observe(
     server: &Server,
+    bare: bool,
     origin: &Running,
     scenario: &Scenario,
     before: u64,
 ) -> anyhow::Result<Turn> {
-    let mut load = start_load(server, scenario, &std::env::current_exe()?);
+    let mut load = start_load(server, bare, scenario, &std::env::current_exe()?);
     said(&mut load, "begin", ATTACH + scenario.warm);
     let begin = Reading::take(server, [origin, &load])?;
     let told = said(&mut load, "end", scenario.seconds + ATTACH);
     let end = Reading::take(server, [origin, &load])?;
     let grown = usage::resident(server.pid()) as f64 - before as f64;
+    let ring = server.ring_bytes();
     for key in ["failure", "lost"] {
         if let Some(why) = told[key].as_str() {
             println!("players: {why}; the server says: {}", server.said());
@@ -235,13 +332,17 @@ fn observe(
 
     let wall = end.at - begin.at;
     let cores = std::thread::available_parallelism()?.get() as f64;
+    let bytes = told["bytes"].as_u64().context("no bytes")?;
+    let expected = told["expected"].as_f64().context("no expectation")?;
     let nanos = |key: &str| Duration::from_nanos(told[key].as_u64().unwrap_or_default());
     Ok(Turn {
         cpu: end.cpu - begin.cpu,
         all_cpu: end.cpu + end.others - begin.cpu - begin.others,
         wall,
-        bytes: told["bytes"].as_u64().context("no bytes")?,
+        bytes,
+        delivered: bytes as f64 / (expected * (scenario.players + 1) as f64),
         grown,
+        ring,
         short: told["short"].as_u64().context("no short")?,
         messages: told["messages"].as_f64().context("no messages")?,
         payload: told["payload"].as_f64().context("no payload")?,

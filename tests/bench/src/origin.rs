@@ -156,7 +156,7 @@ impl Connection {
 }
 
 /// Appends the chunks of a message.
-fn put(media: &Media, stream_id: u32, out: &mut BytesMut) {
+pub(crate) fn put(media: &Media, stream_id: u32, out: &mut BytesMut) {
     let csid = match media.kind {
         MediaKind::Video => 4,
         MediaKind::Audio => 5,

@@ -1,10 +1,11 @@
-//! A player that reads every message.
+//! A player that reads every message, over RTMP or from the relay's bare chunks.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use restreamd_rtmp::chunk::{ChunkReader, Limits};
 use restreamd_rtmp::session::{ClientConfig, ClientEvent, ClientSession, Media, Purpose};
 use restreamd_rtmp::url::RtmpUrl;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
@@ -19,29 +20,85 @@ const RECEIVE_BUFFER: usize = 512 * 1024;
 #[derive(Debug)]
 pub(crate) struct Player {
     stream: TcpStream,
-    session: ClientSession,
+    dialect: Dialect,
     bytes: Vec<u8>,
 }
 
-impl Player {
-    /// Connects and plays until the first message of media is here.
-    pub(crate) fn attach(url: &str) -> anyhow::Result<Self> {
-        let url = RtmpUrl::parse(url)?;
-        let stream = TcpStream::connect((url.host(), url.port())).context("connecting")?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE))?;
-        set_socket_recv_buffer_size(&stream, RECEIVE_BUFFER)?;
-        let session = ClientSession::new(ClientConfig {
+/// What the server speaks.
+#[derive(Debug)]
+enum Dialect {
+    Rtmp(Box<ClientSession>),
+    /// Chunks from the first byte on; nobody is asked for anything.
+    Chunks(ChunkReader),
+}
+
+impl Dialect {
+    fn rtmp(url: RtmpUrl) -> Self {
+        Self::Rtmp(Box::new(ClientSession::new(ClientConfig {
             url,
             purpose: Purpose::Play,
             flash_ver: None,
             swf_url: None,
             page_url: None,
             fc_subscribe: false,
-        });
+        })))
+    }
+
+    fn take_in(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Rtmp(session) => {
+                session.buffer().extend_from_slice(bytes);
+                session.received(bytes.len());
+            }
+            Self::Chunks(reader) => reader.buffer().extend_from_slice(bytes),
+        }
+    }
+
+    /// The next message of media that is here.
+    fn poll(&mut self) -> anyhow::Result<Option<Media>> {
+        match self {
+            Self::Rtmp(session) => {
+                while let Some(event) = session.poll()? {
+                    match event {
+                        ClientEvent::Media(media) => return Ok(Some(media)),
+                        ClientEvent::Ended(end) => bail!("the stream ended: {end:?}"),
+                        ClientEvent::Rejected(no) => {
+                            bail!("rejected: {} {}", no.code, no.description)
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Self::Chunks(reader) => {
+                while let Some(message) = reader.next_message()? {
+                    if let Some(media) = Media::from_message(&message) {
+                        return Ok(Some(media));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Player {
+    /// Connects and plays until the first message of media is here.
+    pub(crate) fn attach(url: &str) -> anyhow::Result<Self> {
+        let url = RtmpUrl::parse(url)?;
+        let stream = connect(&url)?;
+        Self::new(stream, Dialect::rtmp(url))
+    }
+
+    /// The same of a server that sends chunks to whoever connects.
+    pub(crate) fn attach_bare(url: &str) -> anyhow::Result<Self> {
+        let stream = connect(&RtmpUrl::parse(url)?)?;
+        Self::new(stream, Dialect::Chunks(ChunkReader::new(Limits::GRANTED)))
+    }
+
+    fn new(stream: TcpStream, dialect: Dialect) -> anyhow::Result<Self> {
         let mut player = Self {
             stream,
-            session,
+            dialect,
             bytes: vec![0; 64 * 1024],
         };
         player.next()?;
@@ -51,19 +108,13 @@ impl Player {
     /// The next message of media.
     pub(crate) fn next(&mut self) -> anyhow::Result<Media> {
         loop {
-            while let Some(event) = self.session.poll()? {
-                match event {
-                    ClientEvent::Media(media) => return Ok(media),
-                    ClientEvent::Ended(end) => bail!("the stream ended: {end:?}"),
-                    ClientEvent::Rejected(no) => bail!("rejected: {} {}", no.code, no.description),
-                    _ => {}
-                }
+            if let Some(media) = self.dialect.poll()? {
+                return Ok(media);
             }
             self.flush()?;
             let read = self.stream.read(&mut self.bytes).context("reading")?;
             ensure!(read > 0, "the server closed the connection");
-            self.session.buffer().extend_from_slice(&self.bytes[..read]);
-            self.session.received(read);
+            self.dialect.take_in(&self.bytes[..read]);
         }
     }
 
@@ -74,9 +125,20 @@ impl Player {
     }
 
     fn flush(&mut self) -> anyhow::Result<()> {
-        while let Some(output) = self.session.take_output() {
+        let Dialect::Rtmp(session) = &mut self.dialect else {
+            return Ok(());
+        };
+        while let Some(output) = session.take_output() {
             self.stream.write_all(&output)?;
         }
         Ok(())
     }
+}
+
+fn connect(url: &RtmpUrl) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect((url.host(), url.port())).context("connecting")?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(SILENCE))?;
+    set_socket_recv_buffer_size(&stream, RECEIVE_BUFFER)?;
+    Ok(stream)
 }

@@ -1,29 +1,48 @@
 //! The servers that are compared, each started with streams that it pulls.
 
+mod nginx;
+pub(crate) mod restreamd;
+mod xiu;
+
 use std::fmt;
-use std::fmt::Write as _;
-use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::ensure;
+use clap::ValueEnum;
 use restreamd_tests::api::Api;
 use restreamd_tests::eventually::eventually;
 use restreamd_tests::port;
 use restreamd_tests::proc::Running;
-use restreamd_tests::provision::Provision;
-use restreamd_tests::token::{admin_claims, sign};
 use tempfile::TempDir;
-use toml::toml;
 
-const NGINX_MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
-const JWT_SECRET: &str = "0123456789abcdef0123456789abcdef";
-/// A token outlives the start of a thousand pulls.
-const TOKEN_SECONDS: i64 = 600;
+use crate::player::Player;
+use crate::relay::Grain;
+
 /// A server listens after so long, or never.
 const START: Duration = Duration::from_secs(30);
+/// A server plays a stream it pulls after so long, or never.
+const FIRST_MEDIA: Duration = Duration::from_secs(30);
+
+/// Where the measured programs are.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    /// The restreamd binary.
+    pub(crate) restreamd: PathBuf,
+    /// The xiu binary; a peer that is not there has failed.
+    pub(crate) xiu: PathBuf,
+}
+
+/// Other servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// Debian's nginx with its RTMP module.
+    Nginx,
+    /// crates.io's `xiu`.
+    Xiu,
+}
 
 /// One of the compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +52,33 @@ pub(crate) enum Contender {
         /// 0 sends every frame at once.
         window_millis: u64,
     },
-    /// Debian's nginx with its RTMP module.
-    Nginx,
+    /// Somebody else's server.
+    Peer(Peer),
+    /// The limit: nothing but writes.
+    Relay(Grain),
+}
+
+impl Contender {
+    /// Every ratio is to this one, if it took part.
+    pub(crate) const REFERENCE: Self = Self::Peer(Peer::Nginx);
+
+    /// How far from mere writes a server is, is said to this one.
+    pub(crate) const LIMIT: Self = Self::Relay(Grain::Message);
+
+    /// Whether players need no RTMP.
+    pub(crate) fn is_bare(self) -> bool {
+        matches!(self, Self::Relay(_))
+    }
 }
 
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Contender::Restreamd { window_millis: 0 } => f.write_str("restreamd low"),
-            Contender::Restreamd { window_millis } => write!(f, "restreamd {window_millis} ms"),
-            Contender::Nginx => f.write_str("nginx-rtmp"),
+            Self::Restreamd { window_millis: 0 } => f.write_str("restreamd low"),
+            Self::Restreamd { window_millis } => write!(f, "restreamd {window_millis} ms"),
+            Self::Peer(Peer::Nginx) => f.write_str("nginx-rtmp"),
+            Self::Peer(Peer::Xiu) => f.write_str("xiu"),
+            Self::Relay(grain) => write!(f, "relay {grain}"),
         }
     }
 }
@@ -50,8 +86,8 @@ impl fmt::Display for Contender {
 /// What a server is to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task<'a> {
-    /// The restreamd binary.
-    pub(crate) restreamd: &'a Path,
+    /// Where the servers are.
+    pub(crate) programs: &'a Programs,
     /// Where all sources are.
     pub(crate) origin: SocketAddr,
     /// Streams to pull.
@@ -65,15 +101,18 @@ pub(crate) struct Task<'a> {
 pub(crate) struct Server {
     running: Running,
     rtmp: SocketAddr,
-    _folder: TempDir,
+    api: Option<Api>,
+    _folder: Option<TempDir>,
 }
 
 impl Server {
     /// Starts it, and its pulls.
     pub(crate) fn start(contender: Contender, task: &Task<'_>) -> anyhow::Result<Self> {
         match contender {
-            Contender::Restreamd { window_millis } => restreamd(window_millis, task),
-            Contender::Nginx => nginx(task),
+            Contender::Restreamd { window_millis } => restreamd::start(window_millis, task),
+            Contender::Peer(Peer::Nginx) => nginx::start(task),
+            Contender::Peer(Peer::Xiu) => xiu::start(task),
+            Contender::Relay(grain) => relay(grain, task),
         }
     }
 
@@ -89,7 +128,22 @@ impl Server {
 
     /// Its messages, for a failure.
     pub(crate) fn said(&self) -> String {
-        self.running.stderr.text()
+        /// Servers repeat themselves.
+        const MOST: usize = 2_000;
+        let text = self.running.stderr.text();
+        text.chars().take(MOST).collect()
+    }
+
+    /// A client of its REST, with an administrator's token.
+    pub(crate) fn api(&self) -> Option<&Api> {
+        self.api.as_ref()
+    }
+
+    /// Bytes that it keeps for late players, where it tells.
+    pub(crate) fn ring_bytes(&self) -> Option<f64> {
+        let bytes = self.api.as_ref()?.counter("restreamd_stream_ring_bytes");
+        // No such series sums up to nothing.
+        (bytes > 0.0).then_some(bytes)
     }
 }
 
@@ -104,91 +158,40 @@ fn stream_url(server: SocketAddr) -> String {
     format!("rtmp://{server}/live/s")
 }
 
-fn restreamd(window_millis: u64, task: &Task<'_>) -> anyhow::Result<Server> {
-    let folder = tempfile::tempdir()?;
-    let (api, rtmp) = (port::free(), port::free());
-    let latency = i64::try_from(window_millis)?;
-    let text = |addr: SocketAddr| addr.to_string();
-    let (api_listen, rtmp_listen) = (text(api), text(rtmp));
-    let data_dir = folder.path().join("data").to_string_lossy().into_owned();
-    let config = toml! {
-        api_listen = api_listen
-        rtmp_listen = rtmp_listen
-        data_dir = data_dir
-        store = "memory"
-        admin_password = "correct-horse-battery"
-        jwt_secret = JWT_SECRET
-
-        [stream]
-        latency = latency
-
-        [dial]
-        allow = ["127.0.0.0/8"]
-
-        [log]
-        filter = "warn"
-    };
-    let path = folder.path().join("restreamd.toml");
-    fs::write(&path, config.to_string())?;
-    let mut command = bound_command(task.restreamd);
-    command.args(["serve", "--config"]).arg(path);
-    let mut running = Running::start(&mut command, "util-linux");
-    wait_until_listening(&mut running, api);
-    wait_until_listening(&mut running, rtmp);
-
-    let token = sign(JWT_SECRET, &admin_claims(TOKEN_SECONDS));
-    let client = Api::new(api).with_token(&token);
-    for pull in 0..task.pulls {
-        let uri = format!("{}{pull}", stream_url(task.origin));
-        client.start(&Provision::pull(
-            &format!("pull{pull}"),
-            &format!("live/s{pull}"),
-            &uri,
-        ));
-    }
-    Ok(Server {
-        running,
-        rtmp,
-        _folder: folder,
-    })
-}
-
-fn nginx(task: &Task<'_>) -> anyhow::Result<Server> {
-    let folder = tempfile::tempdir()?;
+fn relay(grain: Grain, task: &Task<'_>) -> anyhow::Result<Server> {
+    ensure!(task.pulls == 1, "the relay reads one stream");
     let rtmp = port::free();
-    let config = folder.path().join("nginx.conf");
-    fs::write(&config, nginx_config(rtmp, task)?).context("writing nginx.conf")?;
-    let mut command = bound_command(Path::new("/usr/sbin/nginx"));
-    command
-        .arg("-p")
-        .arg(folder.path())
-        .arg("-c")
-        .arg(&config)
-        .args(["-e", "stderr"]);
+    let mut command = bound_command(&std::env::current_exe()?);
+    command.args(["relay-server", "--listen", &rtmp.to_string()]);
+    command.args(["--from", &format!("{}0", stream_url(task.origin))]);
+    let grain = grain.to_possible_value();
+    command.args([
+        "--grain",
+        grain.as_ref().map_or("", |value| value.get_name()),
+    ]);
     let mut running = Running::start(&mut command, "util-linux");
     wait_until_listening(&mut running, rtmp);
     Ok(Server {
         running,
         rtmp,
-        _folder: folder,
+        api: None,
+        _folder: None,
     })
 }
 
-/// One process does what one worker does, and its id is the only one.
-fn nginx_config(rtmp: SocketAddr, task: &Task<'_>) -> anyhow::Result<String> {
-    let mut pulls = String::new();
-    for pull in 0..task.pulls {
-        let url = stream_url(task.origin);
-        writeln!(pulls, "pull {url}{pull} name=s{pull} static;")?;
+/// Plays every stream until its first message, and once more when that fails: for
+/// servers that pull when they are asked, and refuse whoever asks first.
+fn ask_for(server: &Server, pulls: usize) {
+    for pull in 0..pulls {
+        // The answer is the second loop's to see.
+        drop(Player::attach(&format!("{}{pull}", server.url())));
     }
-    let connections = task.connections + 64;
-    Ok(format!(
-        "load_module {NGINX_MODULE};\n\
-         daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr error;\n\
-         events {{ worker_connections {connections}; }}\n\
-         rtmp {{ access_log off; server {{ listen {rtmp}; chunk_size 4096;\n\
-         application live {{ live on;\n{pulls}}} }} }}\n"
-    ))
+    for pull in 0..pulls {
+        let url = format!("{}{pull}", server.url());
+        eventually(&format!("{url} plays"), FIRST_MEDIA, || {
+            Player::attach(&url).map_err(|error| format!("{error:#}; {}", server.said()))
+        });
+    }
 }
 
 fn wait_until_listening(running: &mut Running, addr: SocketAddr) {

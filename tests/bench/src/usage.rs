@@ -44,3 +44,17 @@ pub(crate) fn monotonic_nanos() -> u64 {
 fn from_ticks(ticks: u64) -> Duration {
     Duration::from_secs_f64(ticks as f64 / clock_ticks_per_second() as f64)
 }
+
+/// Connections of this machine that failed while they were opened, so far: those
+/// that were refused or timed out.
+pub(crate) fn failed_connects() -> anyhow::Result<u64> {
+    let snmp = fs::read_to_string("/proc/net/snmp")?;
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp:"));
+    let (names, values) = (lines.next(), lines.next());
+    let (names, values) = names.zip(values).context("no Tcp in /proc/net/snmp")?;
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    let (_, value) = pairs
+        .find(|(name, _)| *name == "AttemptFails")
+        .context("no AttemptFails in /proc/net/snmp")?;
+    Ok(value.parse()?)
+}
