@@ -126,11 +126,11 @@ impl App {
 
         if let Some(listener) = rtmps_listener {
             let addr = listener.addr()?;
-            let context = rtmp_context(&config, addr, &streams, &auth, &drain);
+            let context = rtmp_context(&config, addr, &streams, &restreamers, &auth, &drain);
             drain.spawn(listener.run(Arc::new(context)));
             info!(service = "rtmps", %addr, "listening");
         }
-        let context = rtmp_context(&config, rtmp_addr, &streams, &auth, &drain);
+        let context = rtmp_context(&config, rtmp_addr, &streams, &restreamers, &auth, &drain);
         drain.spawn(rtmp_listener.run(Arc::new(context)));
         info!(service = "rtmp", addr = %rtmp_addr, "listening");
 
@@ -246,6 +246,7 @@ fn rtmp_context(
     config: &Config,
     listen: SocketAddr,
     streams: &Streams,
+    restreamers: &Restreamers,
     auth: &Auth,
     drain: &Drain,
 ) -> connection::Context {
@@ -264,6 +265,7 @@ fn rtmp_context(
         },
         publish: config.publish_access(listen),
         verify,
+        own_pulls: restreamers.own_pulls(),
         drain: drain.clone(),
     }
 }

@@ -17,6 +17,7 @@ mod flv;
 mod guests;
 mod hostile_peers;
 mod logs_mask_secrets;
+mod loops;
 mod moved_upstream;
 mod plugins;
 mod probe;

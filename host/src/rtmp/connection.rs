@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 use tracing::{Span, debug, field, info};
 
+use super::dial::OwnPulls;
 use super::name::{self, Addressed};
 use super::outbox::Outbox;
 use super::play::{Play, Step};
@@ -54,6 +56,8 @@ pub struct Context {
     pub publish: Access,
     /// Judges stream tokens.
     pub verify: VerifyToken,
+    /// This node's pulls from itself.
+    pub own_pulls: OwnPulls,
     /// Tells when to stop.
     pub drain: Drain,
 }
@@ -84,8 +88,12 @@ pub enum Closed {
 }
 
 /// Serves one connection to its end. The span gets the stream and the totals.
-pub async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, context: Arc<Context>) {
-    let mut connection = Connection::new(io, context);
+pub async fn serve(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
+    context: Arc<Context>,
+) {
+    let mut connection = Connection::new(io, peer, context);
     let closed = connection.run().await;
     let (received, sent) = (connection.received, connection.outbox.sent());
     let skipped = connection.play.as_ref().map_or(0, Play::skipped);
@@ -97,6 +105,7 @@ pub async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, context: Arc<Context
 
 struct Connection<S> {
     io: S,
+    peer: SocketAddr,
     context: Arc<Context>,
     session: ServerSession,
     outbox: Outbox,
@@ -110,10 +119,11 @@ struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(io: S, context: Arc<Context>) -> Self {
+    fn new(io: S, peer: SocketAddr, context: Arc<Context>) -> Self {
         let now = Instant::now();
         Self {
             io,
+            peer,
             context,
             session: ServerSession::new(ServerConfig::default()),
             outbox: Outbox::default(),
@@ -299,6 +309,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let stream = self.context.streams.find(&guid);
             stream.ok_or((Refusal::StreamNotFound, "there is no such stream"))
         });
+        if let Ok(stream) = &found
+            && let Err(round) = self.context.own_pulls.play(self.peer, stream.guid())
+        {
+            info!(why = %round, "play refused");
+            let why = round.to_string();
+            return self.session.reject_play(stream_id, Refusal::Limit, &why);
+        }
         match found {
             Ok(stream) => {
                 info!("playing");

@@ -107,7 +107,7 @@ impl Listener {
         prepare(&stream, batching);
         let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
         let tls = self.tls.as_ref().map(|tls| tls());
-        let task = serve(stream, tls, context.clone());
+        let task = serve(stream, peer, tls, context.clone());
         context.drain.spawn(
             async move {
                 info!("connection opened");
@@ -119,9 +119,14 @@ impl Listener {
     }
 }
 
-async fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, context: Arc<Context>) {
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    context: Arc<Context>,
+) {
     let Some(tls) = tls else {
-        return connection::serve(stream, context).await;
+        return connection::serve(stream, peer, context).await;
     };
     let handshake = TlsAcceptor::from(tls).accept(stream);
     let mut stream = match tokio::time::timeout(TLS_HANDSHAKE, handshake).await {
@@ -138,7 +143,7 @@ async fn serve(stream: TcpStream, tls: Option<Arc<rustls::ServerConfig>>, contex
             return;
         }
     };
-    connection::serve(&mut stream, context).await;
+    connection::serve(&mut stream, peer, context).await;
     // Without a farewell a TLS peer takes the end for an attack.
     let _ = tokio::time::timeout(TLS_FAREWELL, stream.shutdown()).await;
 }
