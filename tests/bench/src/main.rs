@@ -16,6 +16,7 @@ mod origin;
 mod player;
 mod pump;
 mod server;
+mod soak;
 mod source;
 mod table;
 mod usage;
@@ -67,6 +68,8 @@ enum Mode {
         #[command(flatten)]
         common: Common,
     },
+    /// Rough weather for long; fails when the node holds more than it did.
+    Soak(soak::Soak),
     /// The process that all servers pull from.
     #[command(hide = true)]
     Origin {
@@ -142,6 +145,7 @@ fn main() -> anyhow::Result<()> {
             tick_millis,
         } => origin::run(listen, kbps, Duration::from_millis(tick_millis)),
         Mode::Load(load) => load::run(&load),
+        Mode::Soak(soak) => soak::run(bench.restreamd, &soak),
         Mode::FanOut { players, common } => {
             let contenders = common.contenders(&[20]);
             for players in players {

@@ -191,7 +191,8 @@ fn nginx_config(rtmp: SocketAddr, task: &Task<'_>) -> anyhow::Result<String> {
     ))
 }
 
-fn wait_until_listening(running: &mut Running, addr: SocketAddr) {
+/// Waits until somebody answers there.
+pub(crate) fn wait_until_listening(running: &mut Running, addr: SocketAddr) {
     eventually("the server listens", START, || {
         assert!(
             running.ended().is_none(),
