@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// Resident memory may be larger by so much.
-const GROWTH: f64 = 0.05;
+/// Resident memory may be larger by so many per cent.
+const GROWTH: u64 = 5;
 /// Descriptors and tasks may be so many more or fewer.
 const MARGIN: u64 = 10;
 
@@ -64,8 +64,8 @@ impl fmt::Display for Sample {
 /// What is wrong with the end, beside the reference; nothing when all is well.
 pub(crate) fn judge(reference: &Sample, end: &Sample) -> Vec<String> {
     let mut faults = Vec::new();
-    let growth = end.resident_kib as f64 / reference.resident_kib.max(1) as f64 - 1.0;
-    if growth > GROWTH {
+    if end.resident_kib * 100 > reference.resident_kib * (100 + GROWTH) {
+        let growth = end.resident_kib as f64 / reference.resident_kib as f64 - 1.0;
         faults.push(format!("resident memory grew by {:.1} %", growth * 100.0));
     }
     let counts = [
