@@ -136,7 +136,15 @@ impl App {
         if let Some(listener) = rtmps_listener {
             let addr = listener.addr()?;
             let gate = gates.of(&config, addr);
-            let context = rtmp_context(&config, gate, Protocol::Rtmps, &streams, &limits, &drain);
+            let context = rtmp_context(
+                &config,
+                gate,
+                Protocol::Rtmps,
+                &streams,
+                &restreamers,
+                &limits,
+                &drain,
+            );
             drain.spawn(listener.run(Arc::new(context)));
             info!(service = "rtmps", %addr, "listening");
         }
@@ -146,6 +154,7 @@ impl App {
             gate.clone(),
             Protocol::Rtmp,
             &streams,
+            &restreamers,
             &limits,
             &drain,
         );
@@ -290,6 +299,7 @@ fn rtmp_context(
     gate: Gate,
     protocol: Protocol,
     streams: &Streams,
+    restreamers: &Restreamers,
     limits: &Limits,
     drain: &Drain,
 ) -> connection::Context {
@@ -299,6 +309,7 @@ fn rtmp_context(
         gate,
         protocol,
         limits: limits.clone(),
+        own_pulls: restreamers.own_pulls(),
         drain: drain.clone(),
     }
 }

@@ -31,6 +31,7 @@ use crate::drain::Drain;
 use crate::flv::MediaDir;
 use crate::id::{ProvisionGuid, RestreamType, StreamGuid};
 use crate::plugin::Plugins;
+use crate::rtmp::dial::OwnPulls;
 use crate::rtmp::policy::Policy;
 use crate::stream::{Latency, NameTaken, Stream, Streams};
 use host::Properties;
@@ -241,6 +242,11 @@ impl Restreamers {
     /// The types this node can carry out.
     pub fn types(&self) -> Vec<RestreamType> {
         self.0.plugins.offered()
+    }
+
+    /// The pulls of this node from itself, for its listeners.
+    pub fn own_pulls(&self) -> OwnPulls {
+        self.0.hosts.own_pulls().clone()
     }
 
     /// How many run.

@@ -21,6 +21,7 @@ mod guests;
 mod hostile_peers;
 mod limits;
 mod logs_mask_secrets;
+mod loops;
 mod moved_upstream;
 mod plugins;
 mod probe;

@@ -104,6 +104,7 @@ impl rtmp::Host for Ctx {
                 flash_ver: options.flash_ver,
                 fc_subscribe: options.fc_subscribe,
                 trust,
+                feeds: None,
             },
         };
         let opened = self.host.connect(&url, options);

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::inbox::Inbox;
+use crate::rtmp::dial::OwnPulls;
 use crate::rtmp::policy::Policy;
 
 /// Dials to one host that may go out at once.
@@ -32,6 +33,7 @@ struct Host {
 #[derive(Debug)]
 pub struct Hosts {
     policy: Arc<Policy>,
+    own_pulls: OwnPulls,
     known: Mutex<HashMap<(String, u16), Host>>,
 }
 
@@ -40,6 +42,7 @@ impl Hosts {
     pub fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,
+            own_pulls: OwnPulls::default(),
             known: Mutex::default(),
         }
     }
@@ -47,6 +50,11 @@ impl Hosts {
     /// Where this node may dial.
     pub fn policy(&self) -> &Arc<Policy> {
         &self.policy
+    }
+
+    /// The pulls of this node from itself.
+    pub fn own_pulls(&self) -> &OwnPulls {
+        &self.own_pulls
     }
 
     /// Waits until a dial to this host may go out. Cancel safe: a slot that was

@@ -21,6 +21,7 @@ use super::probe::Sight;
 use super::scrub::Scrub;
 use super::source::Source;
 use crate::flv::{self, MediaDir};
+use crate::rtmp::dial::Feeding;
 use crate::stream::Stream;
 
 /// A message longer than this is cut.
@@ -268,6 +269,10 @@ impl Host for Session {
         let url = url.inspect_err(|failure| self.shared.board.lock().incident(failure))?;
         options.timeout = options.timeout.min(MAX_TIMEOUT);
         options.stall = options.stall.map(|stall| stall.max(MIN_STALL));
+        options.dial.feeds = Some(Feeding {
+            stream: self.shared.stream.guid().clone(),
+            pulls: self.shared.hosts.own_pulls().clone(),
+        });
         self.shared.open(Origin::Rtmp {
             url,
             options: Box::new(options),

@@ -17,6 +17,7 @@ use tracing::{Span, debug, field, info};
 
 use super::Config;
 use super::asking::{Answered, Asking};
+use super::dial::OwnPulls;
 use super::name::{self, Addressed};
 use super::outbox::Outbox;
 use super::play::{Play, Step};
@@ -50,6 +51,8 @@ pub struct Context {
     pub protocol: Protocol,
     /// Who finds a place.
     pub limits: Limits,
+    /// This node's pulls from itself.
+    pub own_pulls: OwnPulls,
     /// Tells when to stop.
     pub drain: Drain,
 }
@@ -421,6 +424,8 @@ impl<S: Socket> Connection<S> {
         Span::current().record("stream", field::display(guid));
         let stream = self.context.streams.find(guid);
         let stream = stream.ok_or(refused(Refusal::StreamNotFound, "there is no such stream"))?;
+        let own = self.context.own_pulls.play(self.peer, guid);
+        own.map_err(|round| (Refusal::Limit, round.to_string().into()))?;
         let place = self.context.limits.subscriber(guid).map_err(no_place)?;
         info!("playing");
         let wait = Duration::from_secs(self.context.config.play_wait_seconds);

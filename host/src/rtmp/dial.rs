@@ -7,6 +7,7 @@
 mod connect;
 mod failure;
 mod intake;
+mod own;
 mod route;
 mod tls;
 mod transport;
@@ -19,10 +20,12 @@ use restreamd_rtmp::session::{
 };
 use restreamd_rtmp::url::{RtmpUrl, Scheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
 pub use failure::{Class, Failure};
+pub use own::{Feeding, OwnPulls};
 pub use tls::{Trust, verifying};
 
 use super::outbox::Outbox;
@@ -49,6 +52,8 @@ pub struct Options {
     pub fc_subscribe: bool,
     /// Whom to trust when the URL is `rtmps://`.
     pub trust: Trust,
+    /// What is dialed for, when it is to feed a stream of this node.
+    pub feeds: Option<Feeding>,
 }
 
 /// What a connection brought.
@@ -72,6 +77,8 @@ pub struct Dialed {
     heard: Instant,
     born: Instant,
     intake: Intake,
+    /// While it leads to this node itself.
+    _own: Option<own::Noted>,
 }
 
 impl Dialed {
@@ -101,6 +108,7 @@ impl Dialed {
     ) -> Result<Self, Failure> {
         let url = route.url();
         let io = connect::connect(url.host(), url.port(), policy).await?;
+        let own = own(&io, options, policy);
         let io = match url.scheme() {
             Scheme::Rtmp => Transport::Plain(io),
             Scheme::Rtmps => Transport::Tls(tls::handshake(io, url.host(), options.trust).await?),
@@ -125,6 +133,7 @@ impl Dialed {
             heard: now,
             born: now,
             intake: Intake::default(),
+            _own: own,
         })
     }
 
@@ -256,4 +265,11 @@ impl Dialed {
             }
         }
     }
+}
+
+/// Notes a connection to one of the node's own listeners.
+fn own(io: &TcpStream, options: &Options, policy: &Policy) -> Option<own::Noted> {
+    let feeds = options.feeds.as_ref()?;
+    let to = io.peer_addr().ok().filter(|to| policy.is_own(*to));
+    to.and_then(|_| Some(feeds.from(io.local_addr().ok()?)))
 }

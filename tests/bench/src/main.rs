@@ -22,6 +22,7 @@ mod pump;
 mod relay;
 mod scenario;
 mod server;
+mod soak;
 mod source;
 mod table;
 mod usage;
@@ -102,6 +103,8 @@ enum Mode {
         #[command(flatten)]
         dead: Dead,
     },
+    /// Rough weather for long; fails when the node holds more than it did.
+    Soak(soak::Soak),
     /// The process that all servers pull from.
     #[command(hide = true)]
     Origin {
@@ -210,6 +213,7 @@ fn main() -> anyhow::Result<()> {
         } => origin::run(listen, kbps, Duration::from_millis(tick_millis)),
         Mode::Load(load) => load::run(&load),
         Mode::RelayServer(relay) => relay::run(&relay),
+        Mode::Soak(soak) => soak::run(programs.restreamd, &soak),
         Mode::FanOut { players, common } => {
             run(common, &|runner| runner.fan_out(players.as_deref(), false))
         }
