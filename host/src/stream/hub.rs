@@ -330,7 +330,8 @@ impl Stream {
         if !inner.headers.take(unit) {
             return;
         }
-        let at = inner.timeline.map(unit.lane, unit.timestamp);
+        let track = unit.parts().next().map_or(0, |part| part.track);
+        let at = inner.timeline.map_track(unit.lane, track, unit.timestamp);
         self.rebase_when_unwatched(inner, unit, at);
         if matches!(unit.content, Content::Header { .. }) {
             inner.ring.invalidate_starts();

@@ -15,7 +15,10 @@ const MAX_FORWARD_MS: i64 = 10_000;
 /// The step over a seam: one frame at 25 fps, close to two AAC frames.
 const SEAM_MS: u64 = 40;
 
-/// The tracks that are kept monotonic each for itself.
+/// Tracks of a kind that are kept monotonic each for itself; those beyond share a place.
+const TRACKS: usize = 16;
+
+/// Kinds of tracks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Video messages.
@@ -52,14 +55,14 @@ pub struct Timeline {
     current: Option<Base>,
     /// The stretch before a jump: the other track's stragglers still belong to it.
     former: Option<Base>,
-    last: [u64; 3],
+    last: [[u64; TRACKS]; 3],
     started: bool,
 }
 
 impl Timeline {
     /// The newest output timestamp of all tracks.
     pub fn now(&self) -> u64 {
-        self.last.iter().copied().max().unwrap_or(0)
+        self.last.as_flattened().iter().copied().max().unwrap_or(0)
     }
 
     /// A new source takes over: its first frame follows the last one at a seam.
@@ -68,10 +71,15 @@ impl Timeline {
         self.former = None;
     }
 
-    /// The output timestamp of a frame.
+    /// The output timestamp of a frame of the default track.
     pub fn map(&mut self, lane: Lane, input: u32) -> u64 {
+        self.map_track(lane, 0, input)
+    }
+
+    /// The output timestamp of a frame: tracks of a kind come in any order (E-RTMP).
+    pub fn map_track(&mut self, lane: Lane, track: u8, input: u32) -> u64 {
         let output = self.place(input).max(0) as u64;
-        let last = &mut self.last[lane as usize];
+        let last = &mut self.last[lane as usize][usize::from(track).min(TRACKS - 1)];
         *last = output.max(*last);
         *last
     }
@@ -145,6 +153,19 @@ mod tests {
             "still of the old stretch"
         );
         assert_eq!(timeline.map(Lane::Audio, 900_007), jumped + 7);
+    }
+
+    #[test]
+    fn a_track_that_lags_behind_another_of_its_kind_keeps_its_times() {
+        let mut timeline = Timeline::default();
+        for ts in (0..1000).step_by(40) {
+            assert_eq!(timeline.map(Lane::Video, 500 + ts), u64::from(ts));
+            let lagging = timeline.map_track(Lane::Video, 1, 500 + ts - ts.min(15));
+            assert_eq!(lagging, u64::from(ts - ts.min(15)));
+        }
+        // Those beyond the bound share a place, and go back no more than any other.
+        let high = timeline.map_track(Lane::Video, 200, 1_500);
+        assert_eq!(timeline.map_track(Lane::Video, u8::MAX, 1_400), high);
     }
 
     #[test]
