@@ -388,9 +388,11 @@ impl Stream {
         if !inner.headers.take(unit) {
             return;
         }
+        let track = unit.parts().next().map_or(0, |part| part.track);
+        let timeline = &mut inner.timeline;
         let at = match unit.is_frame() {
-            true => inner.timeline.map(unit.lane, unit.timestamp),
-            false => Some(inner.timeline.beside(unit.lane, unit.timestamp)),
+            true => timeline.map_track(unit.lane, track, unit.timestamp),
+            false => Some(timeline.beside(unit.lane, track, unit.timestamp)),
         };
         let Some(at) = at else {
             return;

@@ -28,7 +28,10 @@ const MAX_LATE: u32 = 8;
 /// The step over a seam: one frame at 25 fps, close to two AAC frames.
 const SEAM_MS: u64 = 40;
 
-/// The tracks that are kept monotonic each for itself.
+/// Tracks of a kind that are kept monotonic each for itself; those beyond share a place.
+const TRACKS: usize = 16;
+
+/// Kinds of tracks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// Video messages.
@@ -109,13 +112,13 @@ impl Track {
 #[derive(Debug, Default)]
 pub struct Timeline {
     /// Of video and audio; data have none.
-    tracks: [Option<Track>; 3],
+    tracks: [[Option<Track>; TRACKS]; 3],
     /// The newest frame of the newest stretch.
     current: Option<Point>,
     /// Stretches begun so far.
     stretches: u64,
-    /// The newest output of each lane.
-    last: [Option<u64>; 3],
+    /// The newest output of each track.
+    last: [[Option<u64>; TRACKS]; 3],
 }
 
 impl Timeline {
@@ -127,24 +130,31 @@ impl Timeline {
     /// A new source takes over: its first frame follows the last one at a seam.
     pub fn switch_source(&mut self) {
         self.current = None;
-        self.tracks = [None; 3];
+        self.tracks = Default::default();
+    }
+
+    /// The output timestamp of a frame of the default track.
+    #[cfg(test)]
+    pub fn map(&mut self, lane: Lane, input: u32) -> Option<u64> {
+        self.map_track(lane, 0, input)
     }
 
     /// The output timestamp of an audio or video frame. `None` for sound that belongs
     /// before what went out already, as at the begin of a source whose sound comes
     /// behind its pictures: moved to another place it would shift all that follows.
-    pub fn map(&mut self, lane: Lane, input: u32) -> Option<u64> {
-        let mut track = self.place(lane, input);
+    pub fn map_track(&mut self, lane: Lane, track: u8, input: u32) -> Option<u64> {
+        let at = usize::from(track).min(TRACKS - 1);
+        let mut track = self.place(self.tracks[lane as usize][at], input);
         let output = track.take(input);
         if track.stretch == self.stretches
             && let Some(current) = &mut self.current
         {
             current.advance(input);
         }
-        let last = &mut self.last[lane as usize];
+        let last = &mut self.last[lane as usize][at];
         let follows = output >= 0 && last.is_none_or(|last| output > last as i64);
         track.entered |= follows || lane == Lane::Video;
-        self.tracks[lane as usize] = Some(track);
+        self.tracks[lane as usize][at] = Some(track);
         if !track.entered {
             return None;
         }
@@ -156,8 +166,9 @@ impl Timeline {
     /// The output timestamp of what is no frame and does not move the clock: headers go
     /// with what their track had last, since peers stamp them with anything; data have
     /// their own place where the source's clock reaches.
-    pub fn beside(&mut self, lane: Lane, input: u32) -> u64 {
-        let (now, last) = (self.now(), &mut self.last[lane as usize]);
+    pub fn beside(&mut self, lane: Lane, track: u8, input: u32) -> u64 {
+        let at = usize::from(track).min(TRACKS - 1);
+        let (now, last) = (self.now(), &mut self.last[lane as usize][at]);
         if lane != Lane::Data {
             // A header at the begin of the stream leaves the place to the first frame.
             return match self.stretches {
@@ -174,13 +185,17 @@ impl Timeline {
     }
 
     fn frames(&self) -> Option<u64> {
-        self.last[..2].iter().copied().flatten().max()
+        self.last[..2]
+            .as_flattened()
+            .iter()
+            .copied()
+            .flatten()
+            .max()
     }
 
     /// The track as it is when it takes this frame: in its own stretch, in the newest
     /// one when the frame is nearer to that, or at the begin of the next.
-    fn place(&mut self, lane: Lane, input: u32) -> Track {
-        let own = self.tracks[lane as usize];
+    fn place(&mut self, own: Option<Track>, input: u32) -> Track {
         if let Some(track) = own.filter(|track| track.is_usual(input)) {
             return track;
         }
@@ -267,6 +282,23 @@ mod tests {
     }
 
     #[test]
+    fn a_track_that_lags_behind_another_of_its_kind_keeps_its_times() {
+        let mut timeline = Timeline::default();
+        let at = |track, input, timeline: &mut Timeline| {
+            let at = timeline.map_track(Lane::Video, track, input);
+            at.expect("it has a place")
+        };
+        for ts in (0..1000).step_by(40) {
+            assert_eq!(at(0, 500 + ts, &mut timeline), u64::from(ts));
+            let lagging = at(1, 500 + ts - ts.min(15), &mut timeline);
+            assert_eq!(lagging, u64::from(ts - ts.min(15)));
+        }
+        // Those beyond the bound share a place, and go back no more than any other.
+        let high = at(200, 1_500, &mut timeline);
+        assert_eq!(at(u8::MAX, 1_400, &mut timeline), high);
+    }
+
+    #[test]
     fn audio_and_video_keep_their_offset_over_a_switch() {
         let mut timeline = Timeline::default();
         for ts in (0..1000).step_by(40) {
@@ -331,15 +363,15 @@ mod tests {
     #[test]
     fn headers_and_data_move_no_clock_whatever_their_timestamp() {
         let mut timeline = Timeline::default();
-        assert_eq!(timeline.beside(Lane::Video, 77), 0);
+        assert_eq!(timeline.beside(Lane::Video, 0, 77), 0);
         assert_eq!(goes_out(&mut timeline, Lane::Video, 500_000), 0);
         assert_eq!(goes_out(&mut timeline, Lane::Audio, 500_010), 10);
         for stamp in [0, 500_040, 2_000_000, u32::MAX] {
-            assert_eq!(timeline.beside(Lane::Video, stamp), 0);
-            assert_eq!(timeline.beside(Lane::Data, stamp), 10);
+            assert_eq!(timeline.beside(Lane::Video, 0, stamp), 0);
+            assert_eq!(timeline.beside(Lane::Data, 0, stamp), 10);
         }
         assert_eq!(goes_out(&mut timeline, Lane::Video, 500_040), 40);
-        assert_eq!(timeline.beside(Lane::Data, 500_022), 22);
+        assert_eq!(timeline.beside(Lane::Data, 0, 500_022), 22);
     }
 
     #[test]

@@ -133,3 +133,40 @@ fn content(kind: PacketKind, track: u8, keyframe: bool) -> Option<Content> {
         PacketKind::Frame => Some(Content::Frame),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ffmpeg_sends_of_two_video_tracks_is_told_apart() {
+        let file = include_bytes!("../../../tests/testdata/ffmpeg_two_video_ac3.flv");
+        let mut reader = flv::Reader::new();
+        reader.buffer().extend_from_slice(file);
+        let messages = std::iter::from_fn(|| reader.poll().expect("a good file"));
+        let media = messages.filter_map(|message| Media::from_message(&message));
+        let units: Vec<Option<Unit>> = media.map(Unit::classify).collect();
+        let known = units.iter().flatten();
+        let seen: Vec<_> = known.map(|unit| (unit.lane, unit.content)).collect();
+        use Content::{Frame, Header, Keyframe, Metadata, Setting};
+        use Lane::{Audio, Data, Video};
+        assert_eq!(
+            seen[..8],
+            [
+                (Data, Metadata),
+                // The first track goes without saying, the second in multitrack form.
+                (Video, Header { track: 0 }),
+                (Video, Header { track: 1 }),
+                // AC-3 has an empty header, and a channel map.
+                (Audio, Header { track: 0 }),
+                (Audio, Setting { track: 0 }),
+                (Video, Setting { track: 0 }),
+                (Video, Keyframe),
+                (Video, Frame),
+            ]
+        );
+        // The ends of both tracks, which ffmpeg says of the first one: streams go on.
+        assert!(units.last().is_some_and(Option::is_none));
+        assert!(seen.contains(&(Audio, Frame)));
+    }
+}

@@ -227,7 +227,7 @@ proptest! {
             }
             let lane = [Lane::Video, Lane::Audio, Lane::Data][usize::from(lane)];
             let output = match lane {
-                Lane::Data => Some(timeline.beside(lane, input)),
+                Lane::Data => Some(timeline.beside(lane, 0, input)),
                 lane => timeline.map(lane, input),
             };
             if let Some(output) = output {
