@@ -6,6 +6,8 @@
 
 mod connect;
 mod failure;
+#[cfg(test)]
+pub(crate) mod rehearsal;
 mod route;
 mod tls;
 mod transport;

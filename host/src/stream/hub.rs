@@ -186,6 +186,7 @@ impl Stream {
             stream: self.clone(),
             headers: Headers::default(),
             first_audio: None,
+            started: false,
             progress: Arc::new(Mutex::new(Progress::new(Instant::now()))),
             stall,
             backlog: Backlog::default(),
@@ -490,6 +491,7 @@ pub struct Feed {
     stream: Arc<Stream>,
     headers: Headers,
     first_audio: Option<u32>,
+    started: bool,
     progress: Arc<Mutex<Progress>>,
     stall: Option<Duration>,
     /// What it would start with, while it is not on air.
@@ -512,6 +514,11 @@ impl Feed {
         self.stream.attach(self.id);
     }
 
+    /// Whether it ever brought a frame that a stream can start with.
+    pub fn has_started(&self) -> bool {
+        self.started
+    }
+
     /// What follows comes from another connection to the same source, with a clock and
     /// headers of its own, and begins with a start. It stays on air.
     pub fn resume(&mut self) {
@@ -528,6 +535,7 @@ impl Feed {
         self.progress.lock().observe(unit, now);
         self.headers.take(unit);
         let may_start = self.may_start(unit);
+        self.started |= may_start;
         if self.stream.append(self, unit, may_start, now) {
             self.backlog.clear();
         } else {

@@ -74,6 +74,8 @@ impl Deck for OnHost {
         let facts = source.facts();
         Look {
             flowing: facts.state == SourceState::Flowing,
+            coming: facts.state == SourceState::Dialing
+                && (facts.video.is_some() || facts.audio.is_some()),
             flowing_ms: facts.flowing_ms,
             stalled: facts.stall.is_some(),
             on_air: facts.on_air,

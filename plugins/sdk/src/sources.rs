@@ -11,6 +11,9 @@ use crate::retry::{Class, Retry};
 
 /// A better source that only dials for so long no longer keeps the next one waiting.
 const HEDGE_MS: u64 = 1_000;
+/// Nor does one whose media brings nothing to begin with for so long: a keyframe is
+/// seldom further away.
+const COMING_HEDGE_MS: u64 = 3_000;
 /// A dark moment shorter than this shows no slate.
 const SLATE_AFTER_MS: u64 = 500;
 
@@ -33,8 +36,10 @@ pub trait Deck {
 /// How an open source is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
-    /// Media comes.
+    /// Media comes, and the stream can play it.
     pub flowing: bool,
+    /// Media comes, and nothing to begin with so far.
+    pub coming: bool,
     /// For so long without a stall.
     pub flowing_ms: u64,
     /// Media came and stopped.
@@ -186,7 +191,7 @@ impl Sources {
             .rungs
             .iter()
             .filter(|rung| self.rungs.len() > 1 && rung.open.is_some())
-            .map(|rung| rung.opened_ms + HEDGE_MS);
+            .flat_map(|rung| [HEDGE_MS, COMING_HEDGE_MS].map(|hedge| rung.opened_ms + hedge));
         let slate = self
             .dark_since
             .filter(|_| self.wishes.slate)
@@ -296,6 +301,7 @@ impl Sources {
             Some(playing) if at < playing => true,
             Some(playing) => self.wishes.standby && at == playing + 1,
             None => self.rungs[..at].iter().all(|better| match better.open {
+                Some(id) if deck.look(id).coming => now >= better.opened_ms + COMING_HEDGE_MS,
                 Some(_) => now >= better.opened_ms + HEDGE_MS,
                 None => better.due_ms > now,
             }),
@@ -337,6 +343,8 @@ mod tests {
         next: u32,
         /// Whether a rung works, by index.
         works: Vec<bool>,
+        /// A rung whose media never brings anything to begin with.
+        startless: Option<usize>,
         /// id, rung, since when it flows.
         open: Vec<(u32, usize, u64)>,
         attached: Option<u32>,
@@ -359,9 +367,11 @@ mod tests {
             let Some((_, rung, since)) = self.open.iter().find(|(open, ..)| *open == id) else {
                 return Look::default();
             };
-            let flowing = self.works[*rung] && self.now >= *since;
+            let coming = self.works[*rung] && self.now >= *since;
+            let flowing = coming && self.startless != Some(*rung);
             Look {
                 flowing,
+                coming: coming && !flowing,
                 flowing_ms: if flowing { self.now - since } else { 0 },
                 stalled: false,
                 on_air: flowing && self.attached == Some(id),
@@ -503,6 +513,21 @@ mod tests {
         run(&mut plan, &mut script, 3_000);
         assert_eq!(rungs(&script), [1]);
         assert!(script.history[0].0 <= HEDGE_MS + DIAL_MS + 50);
+    }
+
+    #[test]
+    fn media_that_brings_nothing_to_begin_with_is_not_waited_for() {
+        let mut script = Script {
+            works: vec![true, true, true],
+            startless: Some(0),
+            ..Script::default()
+        };
+        let mut plan = Sources::new(wishes(2, false, true), 0);
+        run(&mut plan, &mut script, 10_000);
+        assert_eq!(rungs(&script), [2, 1], "the slate first");
+        assert!((SLATE_AFTER_MS..SLATE_AFTER_MS + 200).contains(&script.history[0].0));
+        let (at, _) = script.history[1];
+        assert!((COMING_HEDGE_MS..COMING_HEDGE_MS + 200).contains(&at));
     }
 
     #[test]
