@@ -132,6 +132,13 @@ impl Shared {
         url.or_else(|| self.board.lock().source.clone())
     }
 
+    /// A run begins with what is open: it hears of each end, also if the former one did.
+    pub fn repeat_ends(&self) {
+        let sources = self.sources.lock();
+        let ends = sources.open.iter();
+        ends.for_each(|source| source.repeat_end(&self.inbox));
+    }
+
     /// A guest's or a peer's text without this restreamer's secrets.
     pub fn scrubbed(&self, text: &str) -> String {
         self.scrub.lock().apply(text)
@@ -244,8 +251,10 @@ impl Session {
     /// somebody asks.
     fn note(&self, wake: &Wake) {
         let stall = match wake {
-            Wake::SourceEnded(_, failure) => {
-                self.shared.board.lock().incident(failure);
+            Wake::SourceEnded(id, failure) => {
+                if self.shared.with(*id, |source| source.tell_end()) != Some(false) {
+                    self.shared.board.lock().incident(failure);
+                }
                 None
             }
             Wake::Facts(id) => self
@@ -502,6 +511,22 @@ mod tests {
             let expected = format!("{}: {failure}", class.as_str());
             assert_eq!(shown, Some(expected));
         }
+    }
+
+    #[tokio::test]
+    async fn a_run_hears_of_the_end_of_what_it_takes_over() {
+        let (_dir, mut session) = session();
+        let id = session.open_file("none.flv", ONCE).expect("opened");
+        let ended = session.wait(None).await;
+        assert!(matches!(ended, Wake::SourceEnded(of, _) if of == id));
+        // It traps here.
+        assert_eq!(session.shared.open_sources(), [id]);
+        session.shared.repeat_ends();
+        session.shared.repeat_ends();
+        assert_eq!(session.wait(None).await, ended);
+        let more = session.wait(Some(Duration::from_millis(10))).await;
+        assert_eq!(more, Wake::Timer, "once a run");
+        assert_eq!(session.shared.board.lock().history.len(), 1);
     }
 
     #[tokio::test]

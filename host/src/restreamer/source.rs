@@ -58,6 +58,22 @@ struct State {
     granted: Option<Instant>,
     /// Since when media flows without a stall.
     flowing: Option<Instant>,
+    /// Why it ended.
+    failure: Option<Failure>,
+    /// A policy has heard of that.
+    told: bool,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            state: SourceState::Dialing,
+            granted: None,
+            flowing: None,
+            failure: None,
+            told: false,
+        }
+    }
 }
 
 /// Until when a source has to bring media, and then something to begin with.
@@ -92,11 +108,7 @@ impl Source {
         let stream = shared.stream.clone();
         let stall = origin.stall();
         let feed = stream.feed(stall);
-        let state = Arc::new(Mutex::new(State {
-            state: SourceState::Dialing,
-            granted: None,
-            flowing: None,
-        }));
+        let state = Arc::new(Mutex::new(State::new()));
         let span = info_span!("source", id, url = %origin);
         let (feed_id, progress) = (feed.id(), feed.progress().clone());
         let reader = Reader {
@@ -142,6 +154,20 @@ impl Source {
     /// It goes on air at its next keyframe.
     pub fn attach(&self) {
         self.stream.attach(self.feed);
+    }
+
+    /// Its end is told, if it has one and is still open: to a policy that begins, and
+    /// knows nothing of what the former one heard.
+    pub fn repeat_end(&self, inbox: &Inbox) {
+        let failure = self.state.lock().failure.clone();
+        if let Some(failure) = failure {
+            inbox.ended(self.id, failure);
+        }
+    }
+
+    /// A policy hears of its end; true when it is the first one.
+    pub fn tell_end(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().told, true)
     }
 
     /// How long it took from its opening to the grant and to the first frame.
@@ -225,8 +251,10 @@ impl Reader {
         };
         info!(class = failure.class.as_str(), reason = %failure, bytes = self.feed.progress().lock().bytes(), "source ended");
         self.state.lock().state = SourceState::Ended;
-        let (inbox, id) = (self.inbox.clone(), self.id);
+        let (inbox, id, state) = (self.inbox.clone(), self.id, self.state.clone());
         drop(self);
+        let mut state = state.lock();
+        state.failure = Some(failure.clone());
         inbox.ended(id, failure);
     }
 
@@ -464,11 +492,7 @@ mod tests {
         Reader {
             id: 1,
             feed: stream.feed(stall),
-            state: Arc::new(Mutex::new(State {
-                state: SourceState::Dialing,
-                granted: None,
-                flowing: None,
-            })),
+            state: Arc::new(Mutex::new(State::new())),
             hosts: Arc::new(Hosts::new(Arc::default())),
             media: MediaDir::new(None, 0),
             inbox: Arc::default(),
