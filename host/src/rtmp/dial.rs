@@ -8,6 +8,7 @@ mod connect;
 mod failure;
 #[cfg(test)]
 pub(crate) mod rehearsal;
+mod resolve;
 mod route;
 mod tls;
 mod transport;

@@ -7,9 +7,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::failure::{Class, Failure};
+use super::resolve;
 use crate::rtmp::policy::Policy;
 
 /// One address gets so long, so that a black hole leaves time for the next one.
@@ -19,10 +20,11 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Connects to the first address of a host that is allowed and answers.
 pub(super) async fn connect(host: &str, port: u16, policy: &Policy) -> Result<TcpStream, Failure> {
-    let addresses = lookup_host((host, port))
+    let addresses = resolve::addresses(host)
         .await
         .map_err(|e| Failure::new(Class::Dns, format!("{host}: {e}")))?;
-    let addresses: Vec<SocketAddr> = addresses.take(MAX_ADDRESSES).collect();
+    let addresses = addresses.iter().take(MAX_ADDRESSES);
+    let addresses: Vec<SocketAddr> = addresses.map(|ip| SocketAddr::new(*ip, port)).collect();
     let allowed: Vec<SocketAddr> = addresses
         .iter()
         .copied()
