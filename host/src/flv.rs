@@ -20,6 +20,7 @@ pub use route::{Context, Gate, Refused, router};
 
 mod demux;
 mod directory;
+mod idle;
 mod mp4;
 mod pace;
 mod playing;

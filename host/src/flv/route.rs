@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
 use super::body::{self, Viewer};
 use super::config::Cors;
+use super::idle::Watched;
 use super::metrics::Metrics;
 use super::page;
 use crate::drain::Drain;
@@ -131,6 +132,7 @@ async fn play(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(path): Path<String>,
     Query(parameters): Query<Parameters>,
+    version: Version,
 ) -> Result<Response, Refused> {
     let guid = context.named(&path)?;
     (context.gate)(parameters.token.as_deref(), &guid)?;
@@ -154,7 +156,11 @@ async fn play(
         // nginx in front of us would hold the first seconds back.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((headers, Body::from_stream(body)).into_response())
+    let body = match version {
+        Version::HTTP_2 => Body::from_stream(Watched::new(body)),
+        _ => Body::from_stream(body),
+    };
+    Ok((headers, body).into_response())
 }
 
 impl Context {
