@@ -18,7 +18,7 @@ use super::hosts::Hosts;
 use super::inbox::Inbox;
 use super::origin::{Origin, unplayable};
 use super::probe::Sight;
-use super::scrub::Scrub;
+use super::scrub::{self, Scrub};
 use super::source::Source;
 use crate::flv::{self, MediaDir};
 use crate::stream::Stream;
@@ -76,7 +76,7 @@ impl Shared {
         max_sources: usize,
     ) -> Self {
         Self {
-            scrub: Mutex::new(Scrub::of(&properties, |key| {
+            scrub: Mutex::new(scrub::of(&properties, |key| {
                 secret_keys.iter().any(|known| known == key)
             })),
             secret_keys,
@@ -141,7 +141,14 @@ impl Shared {
 
     /// A guest's or a peer's text without this restreamer's secrets.
     pub fn scrubbed(&self, text: &str) -> String {
-        self.scrub.lock().apply(text)
+        let mut scrub = self.scrub.lock().clone();
+        // What the properties were before, as long as it is open.
+        for source in &self.sources.lock().open {
+            if let Origin::Rtmp { url, .. } = source.origin() {
+                scrub.add_url(url);
+            }
+        }
+        scrub.apply(text)
     }
 
     /// The properties the next run begins with.
@@ -151,7 +158,7 @@ impl Shared {
 
     /// The provision was updated: the guest hears of it, and so does every later run.
     pub fn reconfigure(&self, properties: Properties) {
-        *self.scrub.lock() = Scrub::of(&properties, |key| {
+        *self.scrub.lock() = scrub::of(&properties, |key| {
             self.secret_keys.iter().any(|known| known == key)
         });
         self.properties.lock().clone_from(&properties);
@@ -511,6 +518,26 @@ mod tests {
             let expected = format!("{}: {failure}", class.as_str());
             assert_eq!(shown, Some(expected));
         }
+    }
+
+    #[tokio::test]
+    async fn secrets_of_an_open_source_stay_secret_when_the_provision_changes() {
+        let (_dir, mut session) = session();
+        let options = ConnectOptions {
+            timeout: MAX_TIMEOUT,
+            stall: None,
+            dial: Default::default(),
+        };
+        let url = "rtmp://127.0.0.1:9/live/s?token=former";
+        let id = session.connect(url, options).expect("legal");
+        let new = "rtmp://127.0.0.1:9/live/s?token=newer";
+        let properties = vec![("rtmpUri".to_owned(), new.to_owned())];
+        session.shared.reconfigure(properties);
+        let said = session.shared.scrubbed("former and newer");
+        assert_eq!(said, "*** and ***");
+        session.close(id);
+        let said = session.shared.scrubbed("former and newer");
+        assert_eq!(said, "former and ***");
     }
 
     #[tokio::test]

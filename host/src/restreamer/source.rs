@@ -241,7 +241,7 @@ impl Reader {
                 self.hosts.admit(url.host(), url.port()).await;
                 let Failure { class, text } = self.pull(url, options).await;
                 self.hosts.failed(url.host(), url.port(), &self.inbox);
-                // Peers repeat what they were asked for.
+                // The server of a reconnect may have been told what this URL holds.
                 Failure::new(class, Scrub::of_url(url).apply(&text))
             }
             Origin::File { name, looped } => {
@@ -298,7 +298,8 @@ impl Reader {
                         LATE
                     }
                     Err(failure) => {
-                        info!(class = failure.class.as_str(), reason = %failure, "cannot reconnect as the peer asks");
+                        let reason = Scrub::of_url(url).apply(&failure.text);
+                        info!(class = failure.class.as_str(), reason, "cannot reconnect as the peer asks");
                         if let Some(failure) = lost {
                             return failure;
                         }

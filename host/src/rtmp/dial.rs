@@ -10,6 +10,7 @@ mod failure;
 pub(crate) mod rehearsal;
 mod resolve;
 mod route;
+mod scrub;
 mod tls;
 mod transport;
 
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 pub use failure::{Class, Failure};
+pub use scrub::Scrub;
 pub use tls::Trust;
 
 use super::outbox::Outbox;
@@ -72,6 +74,8 @@ pub struct Dialed {
     url: RtmpUrl,
     session: ClientSession,
     outbox: Outbox,
+    /// The secrets of all URLs on the way here: peers repeat what they were asked for.
+    scrub: Scrub,
     heard: Instant,
     born: Instant,
 }
@@ -86,12 +90,27 @@ impl Dialed {
         policy: &Arc<Policy>,
     ) -> Result<Self, Failure> {
         let mut route = Route::new(url.clone());
+        let mut scrub = Scrub::default();
         loop {
-            let mut dialed = Self::connect(&route, purpose, options, policy).await?;
-            match dialed.granted().await? {
-                None => return Ok(dialed),
-                Some(rejection) => route.rejected(&rejection, rand::random())?,
+            scrub.add_url(route.url());
+            let next = Self::follow(&mut route, purpose, options, policy).await;
+            if let Some(dialed) = next.map_err(|failure| failure.scrubbed(&scrub))? {
+                return Ok(Self { scrub, ..dialed });
             }
+        }
+    }
+
+    /// One server of the route: it grants the stream, or says where to go on.
+    async fn follow(
+        route: &mut Route,
+        purpose: Purpose,
+        options: &Options,
+        policy: &Policy,
+    ) -> Result<Option<Self>, Failure> {
+        let mut dialed = Self::connect(route, purpose, options, policy).await?;
+        match dialed.granted().await? {
+            None => Ok(Some(dialed)),
+            Some(rejection) => route.rejected(&rejection, rand::random()).map(|()| None),
         }
     }
 
@@ -124,6 +143,7 @@ impl Dialed {
             url: url.clone(),
             session,
             outbox: Outbox::default(),
+            scrub: Scrub::default(),
             heard: now,
             born: now,
         })
@@ -144,16 +164,22 @@ impl Dialed {
     pub async fn next(&mut self) -> Result<Heard, Failure> {
         loop {
             let event = self.event().await?;
-            if let Some(heard) = self.judge(event)? {
+            if let Some(heard) = self.heard(event)? {
                 return Ok(heard);
             }
         }
     }
 
+    /// What a granted peer says.
+    fn heard(&mut self, event: ClientEvent) -> Result<Option<Heard>, Failure> {
+        let heard = self.judge(event);
+        heard.map_err(|failure| failure.scrubbed(&self.scrub))
+    }
+
     /// What arrived together with what [`Dialed::next`] gave, without waiting.
     pub fn at_hand(&mut self) -> Result<Option<Heard>, Failure> {
         while let Some(event) = self.session.poll()? {
-            if let Some(heard) = self.judge(event)? {
+            if let Some(heard) = self.heard(event)? {
                 return Ok(Some(heard));
             }
         }

@@ -9,7 +9,7 @@ use restreamd_rtmp::url::RtmpUrl;
 use tokio::time::Instant;
 
 use super::transport::{Io, Transport};
-use super::{Dialed, Outbox};
+use super::{Dialed, Outbox, Scrub};
 
 /// The message stream that every rehearsal plays.
 const STREAM: u32 = 1;
@@ -49,6 +49,7 @@ impl Dialed {
             url: url.clone(),
             session: client,
             outbox: Outbox::default(),
+            scrub: Scrub::default(),
             heard: now,
             born: now,
         }
