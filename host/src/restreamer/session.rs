@@ -27,6 +27,9 @@ use crate::stream::Stream;
 const LOG_BYTES: usize = 1024;
 /// The longest first-media timeout a guest can ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+/// Sources that a restreamer may open at once, and then one in so long: a list of
+/// dead sources with the shortest waits stays below.
+const OPENS: (u32, Duration) = (40, Duration::from_millis(100));
 /// And the shortest stall.
 const MIN_STALL: Duration = Duration::from_millis(500);
 
@@ -62,7 +65,24 @@ impl std::fmt::Debug for Shared {
 struct Sources {
     open: Vec<Source>,
     next: SourceId,
+    /// A remote was dialed.
+    dialed: bool,
     closed: bool,
+    /// When as many as possible may be opened again.
+    rested_at: Option<Instant>,
+}
+
+impl Sources {
+    /// Whether one more may be opened now; it is counted then.
+    fn pace(&mut self, now: Instant) -> bool {
+        let (burst, interval) = OPENS;
+        let rested_at = self.rested_at.unwrap_or(now).max(now) + interval;
+        let within = rested_at - now <= interval * burst;
+        if within {
+            self.rested_at = Some(rested_at);
+        }
+        within
+    }
 }
 
 impl Shared {
@@ -202,6 +222,13 @@ impl Shared {
                 format!("at most {} sources at a time", self.max_sources),
             ));
         }
+        if !sources.pace(Instant::now()) {
+            return Err(Failure::new(
+                Class::Other,
+                "too many sources in a short time",
+            ));
+        }
+        sources.dialed |= origin.is_remote();
         sources.next += 1;
         let id = sources.next;
         self.board.lock().dialing(origin.to_string());
@@ -211,11 +238,14 @@ impl Shared {
         Ok(id)
     }
 
-    /// What the source that is attached, or else the first, shows.
+    /// What the source that is attached, or else the first, shows. Files count only when
+    /// nothing was ever dialed: a slate is not what is looked for.
     pub(super) fn sight(&self) -> Option<Sight> {
         let sources = self.sources.lock();
-        let attached = sources.open.iter().find(|source| source.standing().0);
-        let source = attached.or(sources.open.first())?;
+        let counts = |source: &&Source| !sources.dialed || source.origin().is_remote();
+        let mut open = sources.open.iter().filter(counts);
+        let attached = open.clone().find(|source| source.standing().0);
+        let source = attached.or_else(|| open.next())?;
         let (dial, first_frame) = source.times();
         Some(Sight {
             facts: source.facts(),
@@ -554,6 +584,18 @@ mod tests {
         let more = session.wait(Some(Duration::from_millis(10))).await;
         assert_eq!(more, Wake::Timer, "once a run");
         assert_eq!(session.shared.board.lock().history.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_opens_sources_without_end_is_paced() {
+        let (_dir, mut session) = session();
+        let open = |session: &mut Session| {
+            let opened = session.open_file("clip.flv", ONCE);
+            opened.map(|id| session.close(id)).is_ok()
+        };
+        assert_eq!((0..1_000).filter(|_| open(&mut session)).count(), 40);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((0..1_000).filter(|_| open(&mut session)).count(), 10);
     }
 
     #[tokio::test]

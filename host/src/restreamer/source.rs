@@ -240,7 +240,9 @@ impl Reader {
             Origin::Rtmp { url, options } => {
                 self.hosts.admit(url.host(), url.port()).await;
                 let Failure { class, text } = self.pull(url, options).await;
-                self.hosts.failed(url.host(), url.port(), &self.inbox);
+                if self.was_the_host(class) {
+                    self.hosts.failed(url.host(), url.port(), &self.inbox);
+                }
                 // The server of a reconnect may have been told what this URL holds.
                 Failure::new(class, Scrub::of_url(url).apply(&text))
             }
@@ -256,6 +258,22 @@ impl Reader {
         let mut state = state.lock();
         state.failure = Some(failure.clone());
         inbox.ended(id, failure);
+    }
+
+    /// Whether a failure is one of the whole host, and not of one stream or a password
+    /// there: one that other streams of the host can tell the end of.
+    fn was_the_host(&self, class: Class) -> bool {
+        self.state.lock().granted.is_none()
+            && matches!(
+                class,
+                Class::Dns
+                    | Class::Refused
+                    | Class::Unreachable
+                    | Class::Timeout
+                    | Class::Tls
+                    | Class::Handshake
+                    | Class::Closed
+            )
     }
 
     /// Reads until there is a reason to stop.
