@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use restreamd_rtmp::session::{
-    ClientConfig, ClientEvent, ClientSession, Media, Purpose, Rejection,
+    ClientConfig, ClientEvent, ClientSession, Media, Purpose, Rejection, SessionError,
 };
 use restreamd_rtmp::url::{RtmpUrl, Scheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -73,6 +73,8 @@ pub struct Dialed {
     /// Where it leads, after all redirects.
     url: RtmpUrl,
     session: ClientSession,
+    /// What happened, while what there is to say about it is still to be sent.
+    event: Option<Result<ClientEvent, SessionError>>,
     outbox: Outbox,
     /// The secrets of all URLs on the way here: peers repeat what they were asked for.
     scrub: Scrub,
@@ -142,6 +144,7 @@ impl Dialed {
             io,
             url: url.clone(),
             session,
+            event: None,
             outbox: Outbox::default(),
             scrub: Scrub::default(),
             heard: now,
@@ -226,10 +229,14 @@ impl Dialed {
 
     async fn event(&mut self) -> Result<ClientEvent, Failure> {
         loop {
-            let event = self.session.poll();
+            // Kept here: whoever waits may stop waiting in the midst of the flush.
+            self.event = self
+                .event
+                .take()
+                .or_else(|| self.session.poll().transpose());
             self.flush().await?;
-            if let Some(event) = event? {
-                return Ok(event);
+            if let Some(event) = self.event.take() {
+                return Ok(event?);
             }
             self.read().await?;
         }
@@ -271,5 +278,52 @@ impl Dialed {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use restreamd_rtmp::message::type_id;
+
+    use super::rehearsal::{media, ping};
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_lost_when_waiting_for_it_is_given_up_again_and_again() {
+        const FRAMES: u32 = 100;
+        let url = RtmpUrl::parse("rtmp://h/live/s").expect("legal");
+        // So narrow that each pong waits to be sent.
+        let (near, far) = tokio::io::duplex(8);
+        let (mut from, mut to) = tokio::io::split(far);
+        let mut dialed = Dialed::rehearsed(&url, near);
+        let sending = tokio::spawn(async move {
+            for at in 0..FRAMES {
+                let frame = media(type_id::AUDIO, at, &[0x2f, 7]);
+                let bytes = [ping(), frame].concat();
+                to.write_all(&bytes).await.expect("it reads");
+            }
+            to
+        });
+        let reading = tokio::spawn(async move {
+            let mut byte = [0];
+            while from.read(&mut byte).await.is_ok_and(|read| read > 0) {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+        });
+        let mut heard = Vec::new();
+        while heard.len() < FRAMES as usize {
+            let next = tokio::time::timeout(Duration::from_millis(2), dialed.next()).await;
+            let Ok(next) = next else {
+                assert!(dialed.born.elapsed() < Duration::from_secs(60), "{heard:?}");
+                continue;
+            };
+            match next.expect("the peer is there") {
+                Heard::Media(media) => heard.push(media.timestamp),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(heard, (0..FRAMES).collect::<Vec<_>>());
+        drop(sending.await);
+        reading.abort();
     }
 }

@@ -48,6 +48,7 @@ impl Dialed {
             io: Transport::Rehearsed(Box::new(io)),
             url: url.clone(),
             session: client,
+            event: None,
             outbox: Outbox::default(),
             scrub: Scrub::default(),
             heard: now,
