@@ -533,7 +533,11 @@ impl Feed {
     pub fn push(&mut self, unit: &Unit) {
         let now = tokio::time::Instant::now().into_std();
         self.progress.lock().observe(unit, now);
-        self.headers.take(unit);
+        let is_new = self.headers.take(unit);
+        if is_new && matches!(unit.content, Content::Header { .. }) {
+            // What waits was made for the former one.
+            self.backlog.clear();
+        }
         let may_start = self.may_start(unit);
         self.started |= may_start;
         if self.stream.append(self, unit, may_start, now) {
@@ -639,6 +643,31 @@ mod tests {
         waited(&mut subscriber, &mut feed, 160).await;
         let waited = waited(&mut subscriber, &mut feed, 200).await;
         assert!((999..=1_001).contains(&waited), "{waited} ms");
+    }
+
+    #[tokio::test]
+    async fn frames_of_a_former_header_do_not_go_out_behind_a_new_one() {
+        let (stream, _on_air) = stream(0);
+        let mut warm = stream.feed(None);
+        let header = |byte: u8| Unit {
+            content: Content::Header { track: 0 },
+            payload: Bytes::from(vec![byte]),
+            ..keyframe(0)
+        };
+        let frame = |at| Unit {
+            content: Content::Frame,
+            ..keyframe(at)
+        };
+        for unit in [header(1), keyframe(0), frame(40), header(1)] {
+            warm.push(&unit);
+        }
+        assert_eq!(warm.backlog.units().len(), 2, "the same header again");
+        warm.push(&header(2));
+        warm.attach();
+        warm.push(&frame(80));
+        assert_ne!(stream.on_air(), Some(warm.id()), "not with what it has");
+        warm.push(&keyframe(120));
+        assert_eq!(stream.on_air(), Some(warm.id()));
     }
 
     #[tokio::test]
