@@ -20,6 +20,7 @@ pub use route::{Context, Refused, described, router};
 
 mod demux;
 mod directory;
+mod idle;
 mod mp4;
 mod pace;
 mod playing;

@@ -91,3 +91,20 @@ fn a_standby_takes_over_without_a_dial_when_the_first_source_stalls() {
     player.assert_attached();
     player.assert_monotonic();
 }
+
+#[test]
+fn a_source_whose_picture_never_comes_leaves_the_air_to_the_next() {
+    let clip = Clip::small();
+    let (first, second) = (Source::open(&clip), Source::open(&clip));
+    // As servers do that keep the headers of a camera that died.
+    first.set(Behaviour::HeadersAndSound);
+    let host = node().start();
+    let api = host.client();
+    api.start(&pull("half-dead", [&first, &second]).with("returnAfterMs", 1_000));
+    wait_for_source(&api, "half-dead", &second);
+    // It is waited for, and not put on air.
+    assert_eq!(first.connections(), 1);
+    first.set(Behaviour::Play);
+    first.hang_up();
+    wait_for_source(&api, "half-dead", &first);
+}

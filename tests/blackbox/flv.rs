@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use restreamd_tests::clip::Clip;
+use restreamd_tests::closed_window::ClosedWindow;
 use restreamd_tests::curl::curl;
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::host::{JWT_SECRET, TestHost};
@@ -277,4 +278,20 @@ fn it_has_a_listener_of_its_own_when_told_so_and_none_when_turned_off() {
     drop(player);
 
     assert_not_served(&node().set("flv.enabled", false).start());
+}
+
+#[test]
+fn an_http2_player_whose_window_is_closed_loses_its_seat() {
+    let source = Source::open(&Clip::small());
+    let host = node().set("flv.subscribers", 1).start();
+    let api = host.client();
+    let pull = Provision::pull("flv-pull", "live/pull1", &source.url("live/stream1"));
+    api.start(&pull);
+    api.wait_for_state(pull.guid(), "LIVE", SOON);
+    let _player = ClosedWindow::get(host.api, "/flv/live/pull1");
+    wait_for_subscribers(&api, 1, SOON);
+    // Before the connection ends for its unanswered ping, after 20 s.
+    wait_for_subscribers(&api, 0, NO_PROGRESS + Duration::from_secs(6));
+    let mut next = Recorder::start(&host.http("live/pull1"), &[]);
+    next.wait_for_more(60_000, SOON);
 }

@@ -111,6 +111,48 @@ fn plugin_that_traps_again_and_again_fails_its_restreamer_only() {
 }
 
 #[test]
+fn plugin_that_traps_at_its_sources_end_hears_of_it_again() {
+    let mut source = Source::open(&Clip::small());
+    let host = node().plugin("trap-while-live").announce("trap").start();
+    let api = host.client();
+    let pull = guest("trap-while-live", &source).with("onEnd", "true");
+    api.start(&pull);
+    api.wait_for_state(pull.guid(), "LIVE", SOON);
+    source.go_away();
+    // The next instance does what the first one would have done.
+    let status = api.wait_for_phase(pull.guid(), "failed", SOON);
+    assert!(
+        status["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("the source ended")),
+        "{status}"
+    );
+    assert_eq!(api.counter("restreamd_plugin_crashes_total"), 1.0);
+}
+
+#[test]
+fn plugin_that_hands_over_unasked_fails_its_restreamer_only() {
+    let host = node()
+        .plugin("hand-over-always")
+        .announce("the plugin crashed")
+        .announce("plugin-crashed")
+        .start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    let pull = Provision::of_type("hand-over-always", "bad-guest", "live/guest");
+    api.start(&pull);
+    let failed = api.wait_for_phase(pull.guid(), "failed", Duration::from_secs(60));
+    assert!(
+        failed["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("no upgrade was wanted")),
+        "{failed}"
+    );
+    assert_eq!(api.counter("restreamd_plugin_crashes_total"), 5.0);
+    neighbour.is_unharmed();
+}
+
+#[test]
 fn looping_plugin_is_interrupted_and_its_neighbour_loses_no_frame() {
     let source = Source::open(&Clip::small());
     let host = node()

@@ -2,10 +2,11 @@
 
 use restreamd_tests::api::{Api, provision_path};
 use restreamd_tests::clip::Clip;
+use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::host::{ADMIN, JWT_SECRET};
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
-use restreamd_tests::source::{Behaviour, Source};
+use restreamd_tests::source::{Behaviour, Gate, Script, Source};
 use serde_json::{Value, json};
 
 use crate::{SOON, node};
@@ -13,6 +14,7 @@ use crate::{SOON, node};
 const USER: &str = "svc-user-7731";
 const PASSWORD: &str = "hunter2-of-the-source";
 const QUERY: &str = "signed-query-4711";
+const EDGE: &str = "signed-for-the-edge-0815";
 
 fn secret_uri(source: &Source, name: &str) -> String {
     format!(
@@ -24,7 +26,7 @@ fn secret_uri(source: &Source, name: &str) -> String {
 /// # Panics
 /// When one of the secrets is in the text.
 fn is_clean(what: &str, text: &str) {
-    for secret in [USER, PASSWORD, QUERY, ADMIN.1, JWT_SECRET] {
+    for secret in [USER, PASSWORD, QUERY, EDGE, ADMIN.1, JWT_SECRET] {
         assert!(!text.contains(secret), "{secret} is in {what}: {text}");
     }
 }
@@ -78,6 +80,42 @@ fn secrets_of_a_source_are_masked_everywhere() {
     let logs = host.logs().join("\n");
     is_clean("the log", &logs);
     assert!(!logs.contains(&token), "a token is in the log: {logs}");
+}
+
+#[test]
+fn secrets_that_other_servers_repeat_are_masked_too() {
+    let clip = Clip::small();
+    let (first, edge) = (Source::open(&clip), Source::open(&clip));
+    edge.set(Behaviour::NotFound);
+    let host = node().set("log.filter", "restreamd=trace,info").start();
+    let api = host.client();
+    // One that is asked to connect elsewhere, and refused there.
+    let asked = Provision::pull("asked-pull", "live/pull1", &secret_uri(&first, "stream1"));
+    api.start(&asked);
+    api.wait_for_state(asked.guid(), "LIVE", SOON);
+    first.ask_to_reconnect(Some(&edge.url(&format!("live?sig={EDGE}"))));
+    let refused = || host.logs().iter().any(|l| l.contains("cannot reconnect"));
+    eventually("the reconnect is refused", SOON, || {
+        when(refused(), || "nothing in the log".to_owned())
+    });
+    // One that is sent elsewhere, and refused there.
+    let to = edge.url(&format!("live/stream1?sig={EDGE}"));
+    let script = Script {
+        gate: Gate::Redirect(to),
+        ..Script::default()
+    };
+    let balancer = Source::scripted(&clip, script);
+    let sent = Provision::pull("sent-pull", "live/pull2", &secret_uri(&balancer, "stream1"));
+    api.start(&sent);
+    let status = api.wait_for(sent.guid(), "a failure is told", SOON, |s| {
+        s["history"][0]["class"] == "not-found"
+    });
+    is_clean("the status", &status.to_string());
+    for guid in [asked.guid(), sent.guid()] {
+        is_clean("the status", &api.status(guid).to_string());
+        api.delete(guid);
+    }
+    is_clean("the log", &host.logs().join("\n"));
 }
 
 #[test]

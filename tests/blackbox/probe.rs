@@ -82,6 +82,29 @@ fn probe_of_what_does_not_play_tells_the_class() {
 }
 
 #[test]
+fn a_slate_is_not_what_a_probe_looks_for() {
+    let clip = Clip::small();
+    let silent = Mute::open();
+    let media = clip.path().parent().expect("a folder").to_owned();
+    let name = clip.path().file_name().expect("a file").to_string_lossy();
+    let host = node()
+        .set("media_dir", media.to_str().expect("UTF-8").to_owned())
+        .start();
+    let api = host.client();
+    let body = Provision::pull("probed-pull", "live/probed", &silent.url("live/stream1"))
+        .with("slate", name.as_ref())
+        .json();
+    // Long enough for the slate to play and to be known.
+    let path = provision_path("/probe?timeoutMs=5000");
+    let report = api.call("POST", &path, Some(&body)).expect(200);
+    assert_eq!(
+        (&report["reachable"], &report["class"], &report["media"]),
+        (&false.into(), &"timeout".into(), &().into()),
+        "{report}"
+    );
+}
+
+#[test]
 fn bad_probes_are_400() {
     let host = node().start();
     let api = host.client();

@@ -1,6 +1,6 @@
 //! Sources that go and come back, under players that stay.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use restreamd_tests::api::Api;
 use restreamd_tests::clip::Clip;
@@ -9,7 +9,7 @@ use restreamd_tests::ffmpeg;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::rtmpdump::Rtmpdump;
-use restreamd_tests::source::Source;
+use restreamd_tests::source::{Gate, Script, Source};
 
 use crate::{SOON, node};
 
@@ -134,4 +134,42 @@ fn rtmpdump_survives_a_gap_of_45_seconds() {
             "timestamps of kind {kind} go back: {back:?}"
         );
     }
+}
+
+#[test]
+fn a_host_that_plays_again_wakes_nobody_whom_it_said_no_to() {
+    let clip = Clip::small();
+    let script = Script {
+        gate: Gate::Adobe("me", "secret"),
+        ..Script::default()
+    };
+    let source = Source::scripted(&clip, script);
+    let host = node().start();
+    let api = host.client();
+    let flapping = Provision::pull(
+        "good-pull",
+        "live/good",
+        &source.url_as("me:secret", "live/s"),
+    );
+    api.start(&flapping);
+    api.wait_for_state(flapping.guid(), "LIVE", SOON);
+    let denied = Provision::pull("bad-pull", "live/bad", &source.url_as("me:wrong", "live/s"));
+    api.start(&denied.clone().with("retryMinMs", 20_000));
+    api.wait_for(denied.guid(), "it is refused", SOON, |s| {
+        s["history"][0]["class"] == "auth"
+    });
+    let wait = api.status(denied.guid())["nextAttemptMs"].as_u64();
+    let due = Instant::now() + Duration::from_millis(wait.unwrap_or_default());
+    let attempts = api.status(flapping.guid())["attempt"].clone();
+    source.hang_up();
+    api.wait_for(flapping.guid(), "it is LIVE again", SOON, |s| {
+        s["state"] == "LIVE" && s["attempt"] != attempts
+    });
+    // What else wakes it is its own time, seconds later.
+    holds("it is not tried early", Duration::from_secs(1), || {
+        let attempt = api.status(denied.guid())["attempt"].clone();
+        when(attempt == 1 || Instant::now() >= due, || {
+            attempt.to_string()
+        })
+    });
 }

@@ -8,7 +8,7 @@ use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::ffmpeg;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
-use restreamd_tests::source::Source;
+use restreamd_tests::source::{Behaviour, Source};
 use serde_json::json;
 
 use crate::{SOON, node};
@@ -49,6 +49,37 @@ fn a_new_source_takes_over_under_the_same_player() {
         (&"LIVE".into(), &second.url("live/stream1").into()),
         "{status}"
     );
+}
+
+#[test]
+fn options_of_a_put_are_in_force_also_when_another_put_follows_at_once() {
+    let source = Source::open(&Clip::small());
+    let host = node().start();
+    let api = host.client();
+    let pull = Provision::pull("twice-put", "live/pull1", &source.url("live/stream1"));
+    api.start(&pull);
+    let player = Player::attach(&host.url("live/pull1"));
+    player.wait_for_more(60, SOON);
+    // The source with the new options does not come on air yet.
+    source.set(Behaviour::NotFound);
+    let asked = pull.with("pageUrl", "http://page/");
+    update(&api, &asked);
+    api.wait_for(asked.guid(), "it was refused", SOON, |s| {
+        s["history"][0]["class"] == "not-found"
+    });
+    update(&api, &asked.with("retryMaxMs", 20_000));
+    let plays = || source.commands("play").len();
+    let before = plays();
+    source.set(Behaviour::Play);
+    eventually("a source with the options plays alone", SOON, || {
+        let (plays, open) = (plays(), source.connections());
+        when(plays > before && open == 1, || {
+            format!("{before} and {plays} plays, {open} open")
+        })
+    });
+    player.wait_for_more(60, SOON);
+    player.assert_attached();
+    player.assert_monotonic();
 }
 
 #[test]

@@ -11,6 +11,7 @@ pub mod black_hole;
 pub mod browser;
 pub mod certificate;
 pub mod clip;
+pub mod closed_window;
 pub mod continuity;
 pub mod curl;
 pub mod dns;

@@ -37,6 +37,8 @@ pub enum Behaviour {
     Silent,
     /// Leaves the picture out.
     AudioOnly,
+    /// Leaves the picture out, but not what introduces it.
+    HeadersAndSound,
     /// Leaves the sound out.
     VideoOnly,
     /// Sends frames whose timestamps stand still.

@@ -129,6 +129,14 @@ impl RtmpUrl {
         self.user.as_ref().map(|(u, p)| (u.as_str(), p.as_str()))
     }
 
+    /// User and password as the URL has them, before they are decoded. A secret.
+    #[must_use]
+    pub fn user_info(&self) -> Option<&str> {
+        let (_, rest) = self.full.split_once("://")?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        authority.rsplit_once('@').map(|(user, _)| user)
+    }
+
     /// The app, with its instance when there is one, and its query. A secret when
     /// it has a query.
     #[must_use]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, RawQuery, State};
-use axum::http::{Method, StatusCode, header};
+use axum::http::{Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
@@ -17,6 +17,7 @@ use utoipa::OpenApi;
 
 use super::body::{self, Place, Tracks, Viewer};
 use super::config::Cors;
+use super::idle::Watched;
 use super::metrics::Metrics;
 use super::page;
 use crate::drain::Drain;
@@ -171,6 +172,7 @@ async fn play(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     Path(path): Path<String>,
     Query(parameters): Query<Parameters>,
+    version: Version,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let guid = context.named(&path)?;
@@ -206,7 +208,11 @@ async fn play(
         // nginx in front of us would hold the first seconds back.
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((headers, Body::from_stream(body)).into_response())
+    let body = match version {
+        Version::HTTP_2 => Body::from_stream(Watched::new(body)),
+        _ => Body::from_stream(body),
+    };
+    Ok((headers, body).into_response())
 }
 
 impl Context {

@@ -67,6 +67,9 @@ pub enum Crash {
     /// It trapped: a bug of its own, with its backtrace.
     #[error("trapped: {0}")]
     Trapped(String),
+    /// It handed over, and no upgrade was wanted.
+    #[error("handed over although no upgrade was wanted")]
+    Unasked,
 }
 
 impl Crash {
@@ -76,6 +79,7 @@ impl Crash {
             Self::Overran(_) => "overran",
             Self::Memory(_) => "memory",
             Self::Trapped(_) => "trapped",
+            Self::Unasked => "unasked",
         }
     }
 

@@ -29,6 +29,33 @@ struct Host {
     sleeping: Vec<Weak<Inbox>>,
 }
 
+impl Host {
+    fn new(now: Instant) -> Self {
+        Self {
+            full_at: now,
+            sleeping: Vec::new(),
+        }
+    }
+}
+
+/// A dial that may go out once its time has come.
+struct Slot<'a> {
+    hosts: &'a Hosts,
+    key: (String, u16),
+    used: bool,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        if self.used {
+            return;
+        }
+        if let Some(host) = self.hosts.known.lock().get_mut(&self.key) {
+            host.full_at -= INTERVAL;
+        }
+    }
+}
+
 /// The registry.
 #[derive(Debug)]
 pub struct Hosts {
@@ -57,11 +84,16 @@ impl Hosts {
         &self.own_pulls
     }
 
-    /// Waits until a dial to this host may go out. Cancel safe: a slot that was
-    /// given up stays used.
+    /// Waits until a dial to this host may go out. Who gives up gives the slot back.
     pub async fn admit(&self, host: &str, port: u16) {
         let until = self.slot(host, port, Instant::now());
+        let mut slot = Slot {
+            hosts: self,
+            key: key(host, port),
+            used: false,
+        };
         tokio::time::sleep_until(until).await;
+        slot.used = true;
     }
 
     fn slot(&self, host: &str, port: u16, now: Instant) -> Instant {
@@ -71,10 +103,9 @@ impl Hosts {
                 host.full_at > now || host.sleeping.iter().any(|inbox| inbox.strong_count() > 0)
             });
         }
-        let host = hosts.entry(key(host, port)).or_insert_with(|| Host {
-            full_at: now,
-            sleeping: Vec::new(),
-        });
+        let host = hosts
+            .entry(key(host, port))
+            .or_insert_with(|| Host::new(now));
         host.full_at = host.full_at.max(now) + INTERVAL;
         let ahead = host.full_at - now;
         now + ahead.saturating_sub(INTERVAL * BURST)
@@ -83,9 +114,8 @@ impl Hosts {
     /// A source of this host failed: its policy will be woken when the host answers.
     pub fn failed(&self, host: &str, port: u16, inbox: &Arc<Inbox>) {
         let mut hosts = self.known.lock();
-        let Some(host) = hosts.get_mut(&key(host, port)) else {
-            return;
-        };
+        let host = hosts.entry(key(host, port));
+        let host = host.or_insert_with(|| Host::new(Instant::now()));
         host.sleeping.retain(|known| known.strong_count() > 0);
         if !host
             .sleeping
@@ -137,6 +167,31 @@ mod tests {
         let other = Instant::now();
         hosts.admit("elsewhere", 1935).await;
         assert_eq!(other.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn dials_that_were_given_up_cost_nobody_else_a_wait() {
+        let hosts = Hosts::new(Arc::default());
+        for _ in 0..200 {
+            hosts.admit("origin", 1935).await;
+        }
+        let begin = Instant::now();
+        for _ in 0..10_000 {
+            let admit = hosts.admit("origin", 1935);
+            let gave_up = tokio::time::timeout(Duration::ZERO, admit).await;
+            assert!(gave_up.is_err());
+        }
+        hosts.admit("origin", 1935).await;
+        assert!(begin.elapsed() <= INTERVAL * 3, "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_host_forgotten_meanwhile_is_slept_on_all_the_same() {
+        let hosts = Hosts::new(Arc::default());
+        let inbox = Arc::new(Inbox::default());
+        hosts.failed("origin", 1935, &inbox);
+        hosts.reached("origin", 1935);
+        assert_eq!(inbox.next().await, Wake::Reachable);
     }
 
     #[tokio::test]

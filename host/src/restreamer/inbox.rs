@@ -15,6 +15,8 @@ use super::host::{Failure, Properties, SourceId, Wake};
 struct Pending {
     stop: bool,
     upgrade: bool,
+    /// This run was told of an upgrade.
+    upgrade_told: bool,
     reconfigured: Option<Properties>,
     ended: VecDeque<(SourceId, Failure)>,
     facts: VecDeque<SourceId>,
@@ -77,11 +79,13 @@ impl Inbox {
         });
     }
 
-    /// A source is over.
+    /// A source is over. Told once more, it is told once.
     pub fn ended(&self, id: SourceId, failure: Failure) {
         self.put(|pending| {
             pending.facts.retain(|known| *known != id);
-            pending.ended.push_back((id, failure));
+            if pending.ended.iter().all(|(known, _)| *known != id) {
+                pending.ended.push_back((id, failure));
+            }
         });
     }
 
@@ -95,7 +99,12 @@ impl Inbox {
     /// A run begins: what was meant for the former one only is dropped.
     pub fn begin_run(&self) {
         let mut pending = self.pending.lock();
-        pending.upgrade = false;
+        (pending.upgrade, pending.upgrade_told) = (false, false);
+    }
+
+    /// Whether this run was told of an upgrade.
+    pub fn upgrade_was_told(&self) -> bool {
+        self.pending.lock().upgrade_told
     }
 
     /// The next wake. Cancel safe.
@@ -115,6 +124,7 @@ impl Inbox {
             return Some(Wake::Stop);
         }
         if std::mem::take(&mut pending.upgrade) {
+            pending.upgrade_told = true;
             return Some(Wake::Upgrade);
         }
         if let Some(properties) = pending.reconfigured.take() {

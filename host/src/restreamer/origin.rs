@@ -39,6 +39,11 @@ impl Origin {
         }
     }
 
+    /// Whether it is dialed.
+    pub(super) fn is_remote(&self) -> bool {
+        matches!(self, Self::Rtmp { .. })
+    }
+
     /// When silence is a stall. A file is never silent longer than it is meant to be.
     pub(super) fn stall(&self) -> Option<Duration> {
         match self {

@@ -18,7 +18,7 @@ use super::hosts::Hosts;
 use super::inbox::Inbox;
 use super::origin::{Origin, unplayable};
 use super::probe::Sight;
-use super::scrub::Scrub;
+use super::scrub::{self, Scrub};
 use super::source::Source;
 use crate::flv::{self, MediaDir};
 use crate::rtmp::dial::Feeding;
@@ -28,6 +28,9 @@ use crate::stream::Stream;
 const LOG_BYTES: usize = 1024;
 /// The longest first-media timeout a guest can ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
+/// Sources that a restreamer may open at once, and then one in so long: a list of
+/// dead sources with the shortest waits stays below.
+const OPENS: (u32, Duration) = (40, Duration::from_millis(100));
 /// And the shortest stall.
 const MIN_STALL: Duration = Duration::from_millis(500);
 
@@ -63,7 +66,24 @@ impl std::fmt::Debug for Shared {
 struct Sources {
     open: Vec<Source>,
     next: SourceId,
+    /// A remote was dialed.
+    dialed: bool,
     closed: bool,
+    /// When as many as possible may be opened again.
+    rested_at: Option<Instant>,
+}
+
+impl Sources {
+    /// Whether one more may be opened now; it is counted then.
+    fn pace(&mut self, now: Instant) -> bool {
+        let (burst, interval) = OPENS;
+        let rested_at = self.rested_at.unwrap_or(now).max(now) + interval;
+        let within = rested_at - now <= interval * burst;
+        if within {
+            self.rested_at = Some(rested_at);
+        }
+        within
+    }
 }
 
 impl Shared {
@@ -77,7 +97,7 @@ impl Shared {
         max_sources: usize,
     ) -> Self {
         Self {
-            scrub: Mutex::new(Scrub::of(&properties, |key| {
+            scrub: Mutex::new(scrub::of(&properties, |key| {
                 secret_keys.iter().any(|known| known == key)
             })),
             secret_keys,
@@ -133,9 +153,23 @@ impl Shared {
         url.or_else(|| self.board.lock().source.clone())
     }
 
+    /// A run begins with what is open: it hears of each end, also if the former one did.
+    pub fn repeat_ends(&self) {
+        let sources = self.sources.lock();
+        let ends = sources.open.iter();
+        ends.for_each(|source| source.repeat_end(&self.inbox));
+    }
+
     /// A guest's or a peer's text without this restreamer's secrets.
     pub fn scrubbed(&self, text: &str) -> String {
-        self.scrub.lock().apply(text)
+        let mut scrub = self.scrub.lock().clone();
+        // What the properties were before, as long as it is open.
+        for source in &self.sources.lock().open {
+            if let Origin::Rtmp { url, .. } = source.origin() {
+                scrub.add_url(url);
+            }
+        }
+        scrub.apply(text)
     }
 
     /// The properties the next run begins with.
@@ -145,7 +179,7 @@ impl Shared {
 
     /// The provision was updated: the guest hears of it, and so does every later run.
     pub fn reconfigure(&self, properties: Properties) {
-        *self.scrub.lock() = Scrub::of(&properties, |key| {
+        *self.scrub.lock() = scrub::of(&properties, |key| {
             self.secret_keys.iter().any(|known| known == key)
         });
         self.properties.lock().clone_from(&properties);
@@ -189,6 +223,13 @@ impl Shared {
                 format!("at most {} sources at a time", self.max_sources),
             ));
         }
+        if !sources.pace(Instant::now()) {
+            return Err(Failure::new(
+                Class::Other,
+                "too many sources in a short time",
+            ));
+        }
+        sources.dialed |= origin.is_remote();
         sources.next += 1;
         let id = sources.next;
         self.board.lock().dialing(origin.to_string());
@@ -198,11 +239,14 @@ impl Shared {
         Ok(id)
     }
 
-    /// What the source that is attached, or else the first, shows.
+    /// What the source that is attached, or else the first, shows. Files count only when
+    /// nothing was ever dialed: a slate is not what is looked for.
     pub(super) fn sight(&self) -> Option<Sight> {
         let sources = self.sources.lock();
-        let attached = sources.open.iter().find(|source| source.standing().0);
-        let source = attached.or(sources.open.first())?;
+        let counts = |source: &&Source| !sources.dialed || source.origin().is_remote();
+        let mut open = sources.open.iter().filter(counts);
+        let attached = open.clone().find(|source| source.standing().0);
+        let source = attached.or_else(|| open.next())?;
         let (dial, first_frame) = source.times();
         Some(Sight {
             facts: source.facts(),
@@ -245,8 +289,10 @@ impl Session {
     /// somebody asks.
     fn note(&self, wake: &Wake) {
         let stall = match wake {
-            Wake::SourceEnded(_, failure) => {
-                self.shared.board.lock().incident(failure);
+            Wake::SourceEnded(id, failure) => {
+                if self.shared.with(*id, |source| source.tell_end()) != Some(false) {
+                    self.shared.board.lock().incident(failure);
+                }
                 None
             }
             Wake::Facts(id) => self
@@ -508,6 +554,54 @@ mod tests {
             let expected = format!("{}: {failure}", class.as_str());
             assert_eq!(shown, Some(expected));
         }
+    }
+
+    #[tokio::test]
+    async fn secrets_of_an_open_source_stay_secret_when_the_provision_changes() {
+        let (_dir, mut session) = session();
+        let options = ConnectOptions {
+            timeout: MAX_TIMEOUT,
+            stall: None,
+            dial: Default::default(),
+        };
+        let url = "rtmp://127.0.0.1:9/live/s?token=former";
+        let id = session.connect(url, options).expect("legal");
+        let new = "rtmp://127.0.0.1:9/live/s?token=newer";
+        let properties = vec![("rtmpUri".to_owned(), new.to_owned())];
+        session.shared.reconfigure(properties);
+        let said = session.shared.scrubbed("former and newer");
+        assert_eq!(said, "*** and ***");
+        session.close(id);
+        let said = session.shared.scrubbed("former and newer");
+        assert_eq!(said, "former and ***");
+    }
+
+    #[tokio::test]
+    async fn a_run_hears_of_the_end_of_what_it_takes_over() {
+        let (_dir, mut session) = session();
+        let id = session.open_file("none.flv", ONCE).expect("opened");
+        let ended = session.wait(None).await;
+        assert!(matches!(ended, Wake::SourceEnded(of, _) if of == id));
+        // It traps here.
+        assert_eq!(session.shared.open_sources(), [id]);
+        session.shared.repeat_ends();
+        session.shared.repeat_ends();
+        assert_eq!(session.wait(None).await, ended);
+        let more = session.wait(Some(Duration::from_millis(10))).await;
+        assert_eq!(more, Wake::Timer, "once a run");
+        assert_eq!(session.shared.board.lock().history.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_opens_sources_without_end_is_paced() {
+        let (_dir, mut session) = session();
+        let open = |session: &mut Session| {
+            let opened = session.open_file("clip.flv", ONCE);
+            opened.map(|id| session.close(id)).is_ok()
+        };
+        assert_eq!((0..1_000).filter(|_| open(&mut session)).count(), 40);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((0..1_000).filter(|_| open(&mut session)).count(), 10);
     }
 
     #[tokio::test]

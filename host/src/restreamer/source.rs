@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use restreamd_rtmp::session::{Media, Purpose};
 use restreamd_rtmp::url::RtmpUrl;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::Instant;
 use tracing::{Instrument, debug, info, info_span};
 
@@ -31,6 +31,11 @@ use crate::stream::{Feed, FeedId, Stream, Unit};
 const RECONNECT_EVERY: Duration = Duration::from_secs(1);
 /// News of a healthy source comes so often.
 const FACTS_EVERY: Duration = Duration::from_secs(1);
+/// Media that brings nothing to begin with for so long never will: groups of pictures
+/// are seconds long.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// A peer that sends without a pause has the clock looked at so late.
+const LATE: Duration = Duration::from_secs(1);
 
 /// An open source. Dropping it closes the connection.
 #[derive(Debug)]
@@ -53,6 +58,48 @@ struct State {
     granted: Option<Instant>,
     /// Since when media flows without a stall.
     flowing: Option<Instant>,
+    /// Why it ended.
+    failure: Option<Failure>,
+    /// A policy has heard of that.
+    told: bool,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            state: SourceState::Dialing,
+            granted: None,
+            flowing: None,
+            failure: None,
+            told: false,
+        }
+    }
+}
+
+/// Until when a source has to bring media, and then something to begin with.
+#[derive(Clone, Copy, Debug)]
+struct Opening {
+    media: Instant,
+    start: Instant,
+}
+
+impl Opening {
+    fn new(timeout: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            media: now + timeout,
+            start: now + timeout.max(START_TIMEOUT),
+        }
+    }
+}
+
+/// How far a source has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Silent,
+    /// Frames come, and none that a stream can start with.
+    Coming,
+    Flowing,
 }
 
 impl Source {
@@ -61,11 +108,7 @@ impl Source {
         let stream = shared.stream.clone();
         let stall = origin.stall();
         let feed = stream.feed(stall);
-        let state = Arc::new(Mutex::new(State {
-            state: SourceState::Dialing,
-            granted: None,
-            flowing: None,
-        }));
+        let state = Arc::new(Mutex::new(State::new()));
         let span = info_span!("source", id, url = %origin);
         let (feed_id, progress) = (feed.id(), feed.progress().clone());
         let reader = Reader {
@@ -113,6 +156,20 @@ impl Source {
         self.stream.attach(self.feed);
     }
 
+    /// Its end is told, if it has one and is still open: to a policy that begins, and
+    /// knows nothing of what the former one heard.
+    pub fn repeat_end(&self, inbox: &Inbox) {
+        let failure = self.state.lock().failure.clone();
+        if let Some(failure) = failure {
+            inbox.ended(self.id, failure);
+        }
+    }
+
+    /// A policy hears of its end; true when it is the first one.
+    pub fn tell_end(&self) -> bool {
+        !std::mem::replace(&mut self.state.lock().told, true)
+    }
+
     /// How long it took from its opening to the grant and to the first frame.
     pub fn times(&self) -> (Option<Duration>, Option<Duration>) {
         let granted = self.state.lock().granted;
@@ -140,7 +197,7 @@ impl Source {
         let age = |lane| progress.age(lane, now).unwrap_or_default();
         let stall = self.stall.and_then(|limit| progress.stall(now, limit));
         let state = match (state, stall) {
-            (SourceState::Flowing, Some(_)) => SourceState::Stalled,
+            (SourceState::Dialing | SourceState::Flowing, Some(_)) => SourceState::Stalled,
             (state, _) => state,
         };
         Facts {
@@ -184,8 +241,10 @@ impl Reader {
             Origin::Rtmp { url, options } => {
                 self.hosts.admit(url.host(), url.port()).await;
                 let Failure { class, text } = self.pull(url, options).await;
-                self.hosts.failed(url.host(), url.port(), &self.inbox);
-                // Peers repeat what they were asked for.
+                if self.was_the_host(class) {
+                    self.hosts.failed(url.host(), url.port(), &self.inbox);
+                }
+                // The server of a reconnect may have been told what this URL holds.
                 Failure::new(class, Scrub::of_url(url).apply(&text))
             }
             Origin::File { name, looped } => {
@@ -195,16 +254,34 @@ impl Reader {
         };
         info!(class = failure.class.as_str(), reason = %failure, bytes = self.feed.progress().lock().bytes(), "source ended");
         self.state.lock().state = SourceState::Ended;
-        let (inbox, id) = (self.inbox.clone(), self.id);
+        let (inbox, id, state) = (self.inbox.clone(), self.id, self.state.clone());
         drop(self);
+        let mut state = state.lock();
+        state.failure = Some(failure.clone());
         inbox.ended(id, failure);
+    }
+
+    /// Whether a failure is one of the whole host, and not of one stream or a password
+    /// there: one that other streams of the host can tell the end of.
+    fn was_the_host(&self, class: Class) -> bool {
+        self.state.lock().granted.is_none()
+            && matches!(
+                class,
+                Class::Dns
+                    | Class::Refused
+                    | Class::Unreachable
+                    | Class::Timeout
+                    | Class::Tls
+                    | Class::Handshake
+                    | Class::Closed
+            )
     }
 
     /// Reads until there is a reason to stop.
     async fn pull(&mut self, url: &RtmpUrl, options: &ConnectOptions) -> Failure {
-        let first_media = Instant::now() + options.timeout;
+        let opening = Opening::new(options.timeout);
         let opened = Dialed::open(url, Purpose::Play, &options.dial, self.hosts.policy());
-        let mut dialed = match tokio::time::timeout_at(first_media, opened).await {
+        let dialed = match tokio::time::timeout_at(opening.media, opened).await {
             Ok(Ok(dialed)) => dialed,
             Ok(Err(failure)) => return failure,
             Err(_) => {
@@ -213,36 +290,44 @@ impl Reader {
         };
         debug!("granted");
         self.state.lock().granted = Some(Instant::now());
+        self.read(dialed, url, options, opening).await
+    }
+
+    /// Reads what a server granted.
+    async fn read(
+        &mut self,
+        mut dialed: Dialed,
+        url: &RtmpUrl,
+        options: &ConnectOptions,
+        opening: Opening,
+    ) -> Failure {
         let mut news = Instant::now() + FACTS_EVERY;
         let mut successor: Option<Successor> = None;
         let mut asked: Option<Instant> = None;
         // Why the old connection ended, while another one may still take over.
         let mut lost: Option<Failure> = None;
         loop {
-            let flowing = self.state.lock().flowing.is_some();
-            let check = if flowing {
-                self.next_check(news)
-            } else {
-                first_media
-            };
+            let check = self.next_check(opening, news);
             // Who waits for the window anyway is read once a window.
-            dialed.set_pause(if flowing {
-                self.stream.window()
-            } else {
-                Duration::ZERO
+            dialed.set_pause(match self.state.lock().flowing {
+                Some(_) => self.stream.window(),
+                None => Duration::ZERO,
             });
-            tokio::select! {
+            let late = tokio::select! {
                 biased; // the clock is asked when the socket has nothing more
                 ready = Successor::over(&mut successor) => match ready {
                     Ok(ready) => {
                         dialed = self.succeed(ready);
                         lost = None;
+                        LATE
                     }
                     Err(failure) => {
-                        info!(class = failure.class.as_str(), reason = %failure, "cannot reconnect as the peer asks");
+                        let reason = Scrub::of_url(url).apply(&failure.text);
+                        info!(class = failure.class.as_str(), reason, "cannot reconnect as the peer asks");
                         if let Some(failure) = lost {
                             return failure;
                         }
+                        LATE
                     }
                 },
                 heard = dialed.next(), if lost.is_none() => {
@@ -268,25 +353,26 @@ impl Reader {
                         Err(failure) if successor.is_some() => lost = Some(failure),
                         Err(failure) => return failure,
                     }
+                    LATE
                 },
-                () = tokio::time::sleep_until(check) => {
-                    if !flowing {
-                        return Failure::new(Class::Timeout, "the peer granted the stream but sent no media");
-                    }
-                    self.judge();
-                    news = Instant::now() + FACTS_EVERY;
+                // Not in the budget that a peer which only talks uses up.
+                () = unconstrained(tokio::time::sleep_until(check)) => Duration::ZERO,
+            };
+            if Instant::now() >= check + late {
+                if let Some(failure) = self.judge(opening) {
+                    return failure;
                 }
+                news = Instant::now() + FACTS_EVERY;
             }
         }
     }
 
     /// Plays a file until there is a reason to stop.
     async fn play(&mut self, origin: &Origin, mut playing: Playing) -> Failure {
-        let first_media = Instant::now() + FILE_TIMEOUT;
+        let opening = Opening::new(FILE_TIMEOUT);
         let mut news = Instant::now() + FACTS_EVERY;
         loop {
-            let flowing = self.state.lock().flowing.is_some();
-            let check = if flowing { news } else { first_media };
+            let check = self.next_check(opening, news);
             tokio::select! {
                 biased;
                 media = playing.next() => match media {
@@ -298,10 +384,9 @@ impl Reader {
                     Err(error) => return unplayable(origin, &error),
                 },
                 () = tokio::time::sleep_until(check) => {
-                    if !flowing {
-                        return Failure::new(Class::Timeout, "the file gave no media in time");
+                    if let Some(failure) = self.judge(opening) {
+                        return failure;
                     }
-                    self.judge();
                     news = Instant::now() + FACTS_EVERY;
                 }
             }
@@ -331,7 +416,7 @@ impl Reader {
             return false;
         }
         let mut state = self.state.lock();
-        let begins = state.state != SourceState::Flowing;
+        let begins = state.state != SourceState::Flowing && self.feed.has_started();
         if begins {
             state.state = SourceState::Flowing;
             state.flowing = Some(Instant::now());
@@ -345,8 +430,27 @@ impl Reader {
         begins
     }
 
-    /// The next second, or the moment a stall would show if nothing came from now on.
-    fn next_check(&self, news: Instant) -> Instant {
+    fn stage(&self) -> Stage {
+        if self.state.lock().flowing.is_some() {
+            return Stage::Flowing;
+        }
+        match self.feed.progress().lock().flowing_since() {
+            Some(_) => Stage::Coming,
+            None => Stage::Silent,
+        }
+    }
+
+    /// When the clock is to be looked at if nothing comes from now on.
+    fn next_check(&self, opening: Opening, news: Instant) -> Instant {
+        match self.stage() {
+            Stage::Silent => opening.media,
+            Stage::Coming => self.next_look(news).min(opening.start),
+            Stage::Flowing => self.next_look(news),
+        }
+    }
+
+    /// The next second, or the moment a stall would show.
+    fn next_look(&self, news: Instant) -> Instant {
         let due = self
             .stall
             .and_then(|limit| self.feed.progress().lock().stall_due(limit));
@@ -355,19 +459,191 @@ impl Reader {
         due.map_or(news, |due| due.min(news))
     }
 
-    /// Looks at the clock: a stall changes the state, a second brings news.
-    fn judge(&mut self) {
+    /// Looks at the clock: it may be too late for a begin, a stall changes the state, a
+    /// second brings news.
+    fn judge(&mut self, opening: Opening) -> Option<Failure> {
+        let stage = self.stage();
+        if stage == Stage::Silent {
+            let text = "the stream was granted, but no media came in time";
+            return Some(Failure::new(Class::Timeout, text));
+        }
+        if stage == Stage::Coming && Instant::now() >= opening.start {
+            let text = "media came, but nothing to begin with: no keyframe, nor sound alone";
+            return Some(Failure::new(Class::Timeout, text));
+        }
         let stall = self.stall.and_then(|limit| {
             self.feed
                 .progress()
                 .lock()
                 .stall(std::time::Instant::now(), limit)
         });
-        if stall.is_some() {
+        if stall.is_some() && stage == Stage::Flowing {
             let mut state = self.state.lock();
             state.state = SourceState::Stalled;
             state.flowing = Some(Instant::now());
         }
         self.inbox.facts(self.id);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use restreamd_rtmp::message::type_id;
+    use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+    use tokio::task::coop;
+
+    use super::*;
+    use crate::restreamer::host::Wake;
+    use crate::rtmp::dial::rehearsal::{media, ping};
+
+    /// A keyframe and another frame of H.264, the header of the two, a frame of MP3.
+    const KEYFRAME: &[u8] = &[0x17, 1, 0, 0, 0, 7];
+    const INTER: &[u8] = &[0x27, 1, 0, 0, 0, 7];
+    const HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 1];
+    const SOUND: &[u8] = &[0x2f, 7];
+
+    fn url() -> RtmpUrl {
+        RtmpUrl::parse("rtmp://h/live/s").expect("legal")
+    }
+
+    fn reader(stall: Option<Duration>) -> Reader {
+        let config = crate::stream::Config::default();
+        let stream = Stream::detached("live/a".parse().expect("legal"), &config);
+        Reader {
+            id: 1,
+            feed: stream.feed(stall),
+            state: Arc::new(Mutex::new(State::new())),
+            hosts: Arc::new(Hosts::new(Arc::default())),
+            media: MediaDir::new(None, 0),
+            inbox: Arc::default(),
+            stall,
+            on_air: false,
+            stream,
+        }
+    }
+
+    fn options(timeout: u64) -> ConnectOptions {
+        ConnectOptions {
+            timeout: Duration::from_millis(timeout),
+            stall: None,
+            dial: Default::default(),
+        }
+    }
+
+    /// Reads what is granted until it ends.
+    async fn read(mut reader: Reader, dialed: Dialed, timeout: u64) -> Failure {
+        let options = options(timeout);
+        let opening = Opening::new(options.timeout);
+        reader.read(dialed, &url(), &options, opening).await
+    }
+
+    /// A peer whose bytes never end and are always there.
+    #[derive(Debug)]
+    struct Flood(Vec<u8>);
+
+    impl AsyncRead for Flood {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            // As sockets have it.
+            let coop = std::task::ready!(coop::poll_proceed(cx));
+            while buf.remaining() >= self.0.len() {
+                buf.put_slice(&self.0);
+            }
+            coop.made_progress();
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Flood {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_peer_that_talks_without_a_pause_is_judged_by_the_clock_all_the_same() {
+        let data = media(type_id::DATA_AMF0, 0, b"\x02\x00\x01x\x05");
+        for said in [data, ping()] {
+            let dialed = Dialed::rehearsed(&url(), Flood(said));
+            // A task of its own: it would leave this one no turn.
+            let reading = tokio::spawn(read(reader(None), dialed, 100));
+            let failure = tokio::time::timeout(Duration::from_secs(20), reading).await;
+            let failure = failure.expect("the clock has a turn").expect("no panic");
+            assert_eq!(failure.class, Class::Timeout, "{failure}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn media_that_brings_nothing_to_begin_with_ends_in_half_a_minute() {
+        let inter: fn(u32) -> Vec<u8> = |at| media(type_id::VIDEO, at, INTER);
+        let sound: fn(u32) -> Vec<u8> = |at| media(type_id::AUDIO, at, SOUND);
+        for frame in [inter, sound] {
+            let (near, mut far) = tokio::io::duplex(64 * 1024);
+            let dialed = Dialed::rehearsed(&url(), near);
+            let begin = Instant::now();
+            let sending = tokio::spawn(async move {
+                let header = media(type_id::VIDEO, 0, HEADER);
+                let mut said = far.write_all(&header).await;
+                let mut at = 0;
+                while said.is_ok() {
+                    said = far.write_all(&frame(at)).await;
+                    tokio::time::sleep(Duration::from_millis(40)).await;
+                    at += 40;
+                }
+            });
+            let reader = reader(Some(Duration::from_millis(2_500)));
+            let (state, inbox) = (reader.state.clone(), reader.inbox.clone());
+            let failure = read(reader, dialed, 10_000).await;
+            assert_eq!(failure.class, Class::Timeout, "{failure}");
+            assert!(failure.text.contains("keyframe"), "{failure}");
+            assert_eq!(begin.elapsed().as_secs(), 30);
+            assert_eq!(state.lock().state, SourceState::Dialing);
+            assert_eq!(inbox.next().await, Wake::Facts(1), "what comes is told");
+            sending.abort();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn media_flows_from_its_first_keyframe_or_a_second_of_sound_alone_on() {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let mut reader = reader(None);
+        let state = reader.state.clone();
+        let mut dialed = Dialed::rehearsed(&url(), near);
+        let mut hear = async |bytes: Vec<u8>| {
+            far.write_all(&bytes).await.expect("open");
+            let Ok(Heard::Media(media)) = dialed.next().await else {
+                panic!("media");
+            };
+            reader.hear(media);
+            state.lock().state
+        };
+        for at in [0, 999] {
+            let heard = hear(media(type_id::AUDIO, at, SOUND)).await;
+            assert_eq!(heard, SourceState::Dialing);
+        }
+        let heard = hear(media(type_id::VIDEO, 999, INTER)).await;
+        assert_eq!(heard, SourceState::Dialing);
+        let heard = hear(media(type_id::VIDEO, 1_000, KEYFRAME)).await;
+        assert_eq!(heard, SourceState::Flowing);
     }
 }

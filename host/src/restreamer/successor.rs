@@ -21,6 +21,8 @@ use crate::stream::timeline::Lane;
 
 /// Units kept from before the first frame: metadata and a header per track.
 const KEPT: usize = 32;
+/// None of these is larger; see `stream::headers`.
+const KEPT_BYTES: usize = 64 * 1024;
 /// Audio so long without any video is a source without video.
 const AUDIO_ONLY_AFTER_MS: u32 = 1_000;
 
@@ -107,7 +109,9 @@ impl Opening {
             }
             _ => false,
         };
-        if begins || !unit.is_frame() {
+        let introduces = matches!(unit.content, Content::Header { .. } | Content::Metadata)
+            && unit.payload.len() <= KEPT_BYTES;
+        if begins || introduces {
             if self.units.len() == KEPT {
                 self.units.pop_front();
             }
@@ -171,8 +175,18 @@ mod tests {
     #[test]
     fn what_is_kept_before_a_frame_is_bounded() {
         let mut opening = Opening::default();
-        for n in 0..1_000 {
+        let large = |content, at| Unit {
+            payload: Bytes::from(vec![0; KEPT_BYTES + 1]),
+            ..unit(Lane::Data, content, at)
+        };
+        for n in 0..100 {
             opening.take(unit(Lane::Data, Content::Data, n));
+            opening.take(large(Content::Data, n));
+            opening.take(large(Content::Metadata, n));
+        }
+        assert!(opening.units.is_empty(), "data, and what is large");
+        for n in 0..100 {
+            opening.take(unit(Lane::Data, Content::Metadata, n));
         }
         assert_eq!(opening.units.len(), KEPT);
     }

@@ -48,6 +48,11 @@ impl Task {
         let mut traps = VecDeque::new();
         loop {
             let next = match self.run_once(former.take(), &mut build).await {
+                Some(Ok(Outcome::HandedOver(_))) if !self.shared.inbox.upgrade_was_told() => {
+                    // It would be run again at once, for ever.
+                    let crash = Crash::Unasked;
+                    self.after_crash(crash, build.as_ref(), &mut traps).await
+                }
                 Some(Ok(outcome)) => self.after(outcome),
                 Some(Err(crash)) => self.after_crash(crash, build.as_ref(), &mut traps).await,
                 None => {
@@ -80,6 +85,9 @@ impl Task {
     ) -> Option<Result<Outcome, Crash>> {
         // Before the build is chosen: an upgrade wanted from here on is for this run.
         self.shared.inbox.begin_run();
+        if former.is_some() {
+            self.shared.repeat_ends();
+        }
         let build = match self.plugins.runnable(&self.assigned.kind) {
             Ok(build) => on.insert(build).clone(),
             Err(why) => return Some(Ok(Outcome::GaveUp(why))),

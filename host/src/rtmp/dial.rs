@@ -8,7 +8,11 @@ mod connect;
 mod failure;
 mod intake;
 mod own;
+#[cfg(test)]
+pub(crate) mod rehearsal;
+mod resolve;
 mod route;
+mod scrub;
 mod tls;
 mod transport;
 
@@ -16,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use restreamd_rtmp::session::{
-    ClientConfig, ClientEvent, ClientSession, Media, Purpose, Rejection,
+    ClientConfig, ClientEvent, ClientSession, Media, Purpose, Rejection, SessionError,
 };
 use restreamd_rtmp::url::{RtmpUrl, Scheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +30,7 @@ use tracing::debug;
 
 pub use failure::{Class, Failure};
 pub use own::{Feeding, OwnPulls};
+pub use scrub::Scrub;
 pub use tls::{Trust, verifying};
 
 use super::outbox::Outbox;
@@ -73,7 +78,11 @@ pub struct Dialed {
     /// Where it leads, after all redirects.
     url: RtmpUrl,
     session: ClientSession,
+    /// What happened, while what there is to say about it is still to be sent.
+    event: Option<Result<ClientEvent, SessionError>>,
     outbox: Outbox,
+    /// The secrets of all URLs on the way here: peers repeat what they were asked for.
+    scrub: Scrub,
     heard: Instant,
     born: Instant,
     intake: Intake,
@@ -91,12 +100,27 @@ impl Dialed {
         policy: &Arc<Policy>,
     ) -> Result<Self, Failure> {
         let mut route = Route::new(url.clone());
+        let mut scrub = Scrub::default();
         loop {
-            let mut dialed = Self::connect(&route, purpose, options, policy).await?;
-            match dialed.granted().await? {
-                None => return Ok(dialed),
-                Some(rejection) => route.rejected(&rejection, rand::random())?,
+            scrub.add_url(route.url());
+            let next = Self::follow(&mut route, purpose, options, policy).await;
+            if let Some(dialed) = next.map_err(|failure| failure.scrubbed(&scrub))? {
+                return Ok(Self { scrub, ..dialed });
             }
+        }
+    }
+
+    /// One server of the route: it grants the stream, or says where to go on.
+    async fn follow(
+        route: &mut Route,
+        purpose: Purpose,
+        options: &Options,
+        policy: &Policy,
+    ) -> Result<Option<Self>, Failure> {
+        let mut dialed = Self::connect(route, purpose, options, policy).await?;
+        match dialed.granted().await? {
+            None => Ok(Some(dialed)),
+            Some(rejection) => route.rejected(&rejection, rand::random()).map(|()| None),
         }
     }
 
@@ -129,7 +153,9 @@ impl Dialed {
             io,
             url: url.clone(),
             session,
+            event: None,
             outbox: Outbox::default(),
+            scrub: Scrub::default(),
             heard: now,
             born: now,
             intake: Intake::default(),
@@ -152,16 +178,22 @@ impl Dialed {
     pub async fn next(&mut self) -> Result<Heard, Failure> {
         loop {
             let event = self.event().await?;
-            if let Some(heard) = self.judge(event)? {
+            if let Some(heard) = self.heard(event)? {
                 return Ok(heard);
             }
         }
     }
 
+    /// What a granted peer says.
+    fn heard(&mut self, event: ClientEvent) -> Result<Option<Heard>, Failure> {
+        let heard = self.judge(event);
+        heard.map_err(|failure| failure.scrubbed(&self.scrub))
+    }
+
     /// What arrived together with what [`Dialed::next`] gave, without waiting.
     pub fn at_hand(&mut self) -> Result<Option<Heard>, Failure> {
         while let Some(event) = self.session.poll()? {
-            if let Some(heard) = self.judge(event)? {
+            if let Some(heard) = self.heard(event)? {
                 return Ok(Some(heard));
             }
         }
@@ -214,10 +246,14 @@ impl Dialed {
 
     async fn event(&mut self) -> Result<ClientEvent, Failure> {
         loop {
-            let event = self.session.poll();
+            // Kept here: whoever waits may stop waiting in the midst of the flush.
+            self.event = self
+                .event
+                .take()
+                .or_else(|| self.session.poll().transpose());
             self.flush().await?;
-            if let Some(event) = event? {
-                return Ok(event);
+            if let Some(event) = self.event.take() {
+                return Ok(event?);
             }
             self.read().await?;
         }
@@ -272,4 +308,51 @@ fn own(io: &TcpStream, options: &Options, policy: &Policy) -> Option<own::Noted>
     let feeds = options.feeds.as_ref()?;
     let to = io.peer_addr().ok().filter(|to| policy.is_own(*to));
     to.and_then(|_| Some(feeds.from(io.local_addr().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use restreamd_rtmp::message::type_id;
+
+    use super::rehearsal::{media, ping};
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_lost_when_waiting_for_it_is_given_up_again_and_again() {
+        const FRAMES: u32 = 100;
+        let url = RtmpUrl::parse("rtmp://h/live/s").expect("legal");
+        // So narrow that each pong waits to be sent.
+        let (near, far) = tokio::io::duplex(8);
+        let (mut from, mut to) = tokio::io::split(far);
+        let mut dialed = Dialed::rehearsed(&url, near);
+        let sending = tokio::spawn(async move {
+            for at in 0..FRAMES {
+                let frame = media(type_id::AUDIO, at, &[0x2f, 7]);
+                let bytes = [ping(), frame].concat();
+                to.write_all(&bytes).await.expect("it reads");
+            }
+            to
+        });
+        let reading = tokio::spawn(async move {
+            let mut byte = [0];
+            while from.read(&mut byte).await.is_ok_and(|read| read > 0) {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+            }
+        });
+        let mut heard = Vec::new();
+        while heard.len() < FRAMES as usize {
+            let next = tokio::time::timeout(Duration::from_millis(2), dialed.next()).await;
+            let Ok(next) = next else {
+                assert!(dialed.born.elapsed() < Duration::from_secs(60), "{heard:?}");
+                continue;
+            };
+            match next.expect("the peer is there") {
+                Heard::Media(media) => heard.push(media.timestamp),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(heard, (0..FRAMES).collect::<Vec<_>>());
+        drop(sending.await);
+        reading.abort();
+    }
 }

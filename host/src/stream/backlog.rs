@@ -1,6 +1,7 @@
 //! The current group of pictures of a feed that is not on air, so that it can go
 //! on air without waiting for its next keyframe.
 
+use super::ring::FRAME_COST;
 use super::unit::{Content, Unit};
 
 /// Bytes of one group kept; a larger one is not worth its memory, and the feed
@@ -22,7 +23,7 @@ impl Backlog {
         } else if self.units.is_empty() {
             return;
         }
-        self.bytes += unit.payload.len();
+        self.bytes += unit.payload.len() + FRAME_COST;
         if self.bytes > MAX_BYTES {
             self.clear();
         } else if !matches!(
@@ -60,6 +61,16 @@ mod tests {
             codec: None,
             payload: Bytes::from(vec![0; bytes]),
         }
+    }
+
+    #[test]
+    fn units_without_a_payload_are_bounded_too() {
+        let mut backlog = Backlog::default();
+        backlog.push(&unit(Content::Keyframe, 1));
+        for _ in 0..MAX_BYTES / FRAME_COST {
+            backlog.push(&unit(Content::Frame, 1));
+        }
+        assert!(backlog.units().is_empty());
     }
 
     #[test]

@@ -191,6 +191,7 @@ impl Stream {
             stream: self.clone(),
             headers: Headers::default(),
             first_audio: None,
+            started: false,
             progress: Arc::new(Mutex::new(Progress::new(Instant::now()))),
             stall,
             backlog: Backlog::default(),
@@ -509,6 +510,7 @@ pub struct Feed {
     stream: Arc<Stream>,
     headers: Headers,
     first_audio: Option<u32>,
+    started: bool,
     progress: Arc<Mutex<Progress>>,
     stall: Option<Duration>,
     /// What it would start with, while it is not on air.
@@ -531,6 +533,11 @@ impl Feed {
         self.stream.attach(self.id);
     }
 
+    /// Whether it ever brought a frame that a stream can start with.
+    pub fn has_started(&self) -> bool {
+        self.started
+    }
+
     /// What follows comes from another connection to the same source, with a clock and
     /// headers of its own, and begins with a start. It stays on air.
     pub fn resume(&mut self) {
@@ -544,10 +551,15 @@ impl Feed {
     /// hand: units that came together leave together.
     pub fn push(&mut self, unit: &Unit) {
         let now = tokio::time::Instant::now().into_std();
-        self.headers.take(unit);
+        let is_new = self.headers.take(unit);
         let unit = &*self.headers.judge(unit);
         self.progress.lock().observe(unit, now);
+        if is_new && matches!(unit.content, Content::Header { .. }) {
+            // What waits was made for the former one.
+            self.backlog.clear();
+        }
         let may_start = self.may_start(unit);
+        self.started |= may_start;
         if self.stream.append(self, unit, may_start, now) {
             self.backlog.clear();
         } else {
@@ -651,6 +663,31 @@ mod tests {
         waited(&mut subscriber, &mut feed, 160).await;
         let waited = waited(&mut subscriber, &mut feed, 200).await;
         assert!((999..=1_001).contains(&waited), "{waited} ms");
+    }
+
+    #[tokio::test]
+    async fn frames_of_a_former_header_do_not_go_out_behind_a_new_one() {
+        let (stream, _on_air) = stream(0);
+        let mut warm = stream.feed(None);
+        let header = |byte: u8| Unit {
+            content: Content::Header { track: 0 },
+            payload: Bytes::from(vec![byte]),
+            ..keyframe(0)
+        };
+        let frame = |at| Unit {
+            content: Content::Frame,
+            ..keyframe(at)
+        };
+        for unit in [header(1), keyframe(0), frame(40), header(1)] {
+            warm.push(&unit);
+        }
+        assert_eq!(warm.backlog.units().len(), 2, "the same header again");
+        warm.push(&header(2));
+        warm.attach();
+        warm.push(&frame(80));
+        assert_ne!(stream.on_air(), Some(warm.id()), "not with what it has");
+        warm.push(&keyframe(120));
+        assert_eq!(stream.on_air(), Some(warm.id()));
     }
 
     #[tokio::test]

@@ -35,7 +35,7 @@ pub struct Bounds {
 
 /// What a frame takes beside its bytes: the entry here, the shared buffer's own
 /// counts, and what an allocator adds. Tiny messages would be free without it.
-const FRAME_COST: usize = 160;
+pub(super) const FRAME_COST: usize = 160;
 
 fn cost(wire: &Wire) -> usize {
     wire.bytes().len() + FRAME_COST

@@ -6,12 +6,13 @@
 //! [`restreamd_plugin::sources`]. A new list is dialed beside what plays and takes
 //! over at a keyframe, so that subscribers see no gap.
 
+mod marks;
 mod settings;
 
 use restreamd_plugin::file::{self, OpenOptions};
 use restreamd_plugin::media::Source;
 use restreamd_plugin::runtime::{self, Phase, Wake};
-use restreamd_plugin::sources::{Deck, Look, Sources};
+use restreamd_plugin::sources::{Deck, Look, Sources, Tracks};
 use restreamd_plugin::{
     Description, Handover, IoError, Job, Outcome, Problem, Properties, Restreamer, SourceState,
     rtmp,
@@ -52,18 +53,33 @@ struct Pull {
 /// The host as the plan sees it.
 struct OnHost {
     settings: Settings,
-    open: Vec<Source>,
+    open: Vec<Open>,
+}
+
+/// An open source, and the options it was opened with; those of a former instance are
+/// not always known.
+struct Open {
+    source: Source,
+    options: Option<u32>,
+}
+
+impl Open {
+    /// Whether it would be opened the same way now.
+    fn fits(&self, options: u32) -> bool {
+        self.options.is_none_or(|known| known == options)
+    }
 }
 
 impl Deck for OnHost {
     fn open(&mut self, rung: usize) -> Result<u32, IoError> {
+        let options = Some(self.settings.options_mark());
         let source = match (self.settings.urls.get(rung), &self.settings.slate) {
             (Some(url), _) => rtmp::connect(url, &self.settings.options())?,
             (None, Some(name)) => file::open(name, OpenOptions { loop_: true })?,
             (None, None) => return Err(IoError::Other("no such source".to_owned())),
         };
         let id = source.id();
-        self.open.push(source);
+        self.open.push(Open { source, options });
         Ok(id)
     }
 
@@ -74,9 +90,15 @@ impl Deck for OnHost {
         let facts = source.facts();
         Look {
             flowing: facts.state == SourceState::Flowing,
+            coming: facts.state == SourceState::Dialing
+                && (facts.video.is_some() || facts.audio.is_some()),
             flowing_ms: facts.flowing_ms,
             stalled: facts.stall.is_some(),
             on_air: facts.on_air,
+            tracks: Tracks {
+                picture: facts.video.is_some(),
+                sound: facts.audio.is_some(),
+            },
         }
     }
 
@@ -86,7 +108,7 @@ impl Deck for OnHost {
     }
 
     fn close(&mut self, id: u32) {
-        self.open.retain(|source| source.id() != id);
+        self.open.retain(|open| open.source.id() != id);
     }
 
     fn now_ms(&self) -> u64 {
@@ -99,8 +121,15 @@ impl Deck for OnHost {
 }
 
 impl OnHost {
+    /// Which source was opened with which options.
+    fn marks(&self) -> Vec<(u32, u32)> {
+        let known = |open: &Open| Some((open.source.id(), open.options?));
+        self.open.iter().filter_map(known).collect()
+    }
+
     fn find(&self, id: u32) -> Option<&Source> {
-        self.open.iter().find(|source| source.id() == id)
+        let mut sources = self.open.iter().map(|open| &open.source);
+        sources.find(|source| source.id() == id)
     }
 }
 
@@ -112,19 +141,31 @@ impl Pull {
             sources: Vec::new(),
             state: Vec::new(),
         });
-        plan.restore(&former.state, now);
+        let (waits, marks) = marks::split(&former.state);
+        plan.restore(waits, now);
+        let open = former.sources.into_iter().map(|source| Open {
+            options: marks::of(&marks, source.id()),
+            source,
+        });
         let deck = OnHost {
             settings,
-            open: former.sources,
+            open: open.collect(),
         };
         let mut pull = Self { plan, deck };
-        pull.adopt(|_| true);
+        pull.adopt();
         pull
     }
 
     fn run(mut self) -> Outcome {
+        let mut known = Vec::new();
         loop {
             self.plan.step(&mut self.deck);
+            // Whoever comes after a trap must know what was opened how.
+            let open = self.deck.marks();
+            if open != known {
+                runtime::checkpoint(&self.state());
+                known = open;
+            }
             self.tell();
             match runtime::wait(self.plan.pause(&self.deck)) {
                 Wake::Stop => return Outcome::Stopped,
@@ -143,7 +184,7 @@ impl Pull {
 
     fn ended(&mut self, id: u32, error: &IoError) {
         self.plan.ended(&mut self.deck, id, error);
-        runtime::checkpoint(&self.plan.save(runtime::now_ms()));
+        runtime::checkpoint(&self.state());
     }
 
     /// Says when the next attempt is, while there is none.
@@ -159,18 +200,20 @@ impl Pull {
         let Ok(settings) = Settings::parse(properties) else {
             return;
         };
-        let same_options = settings.dials_like(&self.deck.settings);
         self.plan = Sources::new(settings.wishes(), runtime::now_ms());
         self.deck.settings = settings;
-        self.adopt(|_| same_options);
+        self.adopt();
     }
 
     /// Gives the open sources their places in the plan. What has none goes on playing
     /// until something of the plan does, or is closed when it does not play.
-    fn adopt(&mut self, fits: impl Fn(&Source) -> bool) {
+    fn adopt(&mut self) {
         let (urls, slate) = (&self.deck.settings.urls, &self.deck.settings.slate);
+        let options = self.deck.settings.options_mark();
         let plan = &mut self.plan;
-        self.deck.open.retain(|source| {
+        let mut spare = Vec::new();
+        self.deck.open.retain(|open| {
+            let source = &open.source;
             let url = source.url();
             let slate = slate
                 .as_deref()
@@ -180,20 +223,27 @@ impl Pull {
                 false => urls
                     .iter()
                     .position(|known| *known == url)
-                    .filter(|_| fits(source)),
+                    .filter(|_| open.fits(options)),
             };
             let on_air = source.facts().on_air;
             if rung.is_some() || on_air {
-                plan.adopt(source.id(), rung, on_air);
+                spare.extend(plan.adopt(source.id(), rung, on_air));
             }
             rung.is_some() || on_air
         });
+        spare.into_iter().for_each(|id| self.deck.close(id));
+    }
+
+    /// What an instance after this one has to know.
+    fn state(&self) -> Vec<u8> {
+        let waits = self.plan.save(runtime::now_ms());
+        marks::join(waits, &self.deck.marks())
     }
 
     fn hand_over(self) -> Handover {
         Handover {
-            state: self.plan.save(runtime::now_ms()),
-            sources: self.deck.open,
+            state: self.state(),
+            sources: self.deck.open.into_iter().map(|open| open.source).collect(),
         }
     }
 }

@@ -86,18 +86,29 @@ impl Settings {
         }
     }
 
-    /// Whether a source opened by the other settings serves these as well.
-    pub(crate) fn dials_like(&self, other: &Self) -> bool {
-        let plan_aside = Self {
-            urls: other.urls.clone(),
-            slate: other.slate.clone(),
-            standby: other.standby,
-            return_after_ms: other.return_after_ms,
-            retry_min_ms: other.retry_min_ms,
-            retry_max_ms: other.retry_max_ms,
-            ..self.clone()
+    /// The same for settings whose sources are opened with the same options, in this
+    /// build and in the next.
+    pub(crate) fn options_mark(&self) -> u32 {
+        let tls = match &self.tls {
+            Tls::Verify => "",
+            Tls::Pin(pin) => pin,
+            Tls::Skip => "skip",
         };
-        plan_aside == *other
+        let number = |number: Option<u32>| number.map_or(String::new(), |n| n.to_string());
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let options = [
+            number(Some(self.connect_timeout_ms)),
+            number(self.stall_ms),
+            text(&self.swf_url),
+            text(&self.page_url),
+            text(&self.flash_ver),
+            number(Some(self.fc_subscribe.into())),
+            tls.to_owned(),
+        ];
+        // FNV-1a; a newline is in none of them.
+        options.join("\n").bytes().fold(0x811c_9dc5, |hash, byte| {
+            (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+        })
     }
 
     /// What the plan is to do.
@@ -368,6 +379,31 @@ mod tests {
             (options.flash_ver.as_deref(), options.fc_subscribe),
             (Some("WIN 1"), true)
         );
+    }
+
+    #[test]
+    fn options_have_one_mark_whatever_the_plan_is() {
+        let mark = |more: &[(&str, &str)]| {
+            let list = [&[("rtmpUri", "rtmp://h/a/n")], more].concat();
+            Settings::parse(&given(&list))
+                .expect("legal")
+                .options_mark()
+        };
+        assert_eq!(mark(&[]), mark(&[("standby", "true"), ("slate", "a.mp4")]));
+        assert_eq!(mark(&[]), 0xc45d_ebdd, "in every build");
+        let others = [
+            ("stallMs", "off"),
+            ("stallMs", "3000"),
+            ("connectTimeoutMs", "3000"),
+            ("swfUrl", "x"),
+            ("pageUrl", "x"),
+            ("flashVer", "x"),
+            ("fcSubscribe", "true"),
+            ("tlsVerify", "false"),
+        ];
+        let marks: std::collections::BTreeSet<u32> = others.map(|one| mark(&[one])).into();
+        assert_eq!(marks.len(), others.len());
+        assert!(!marks.contains(&mark(&[])));
     }
 
     #[test]

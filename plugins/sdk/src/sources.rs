@@ -11,6 +11,9 @@ use crate::retry::{Class, Retry};
 
 /// A better source that only dials for so long no longer keeps the next one waiting.
 const HEDGE_MS: u64 = 1_000;
+/// Nor does one whose media brings nothing to begin with for so long: a keyframe is
+/// seldom further away.
+const COMING_HEDGE_MS: u64 = 3_000;
 /// A dark moment shorter than this shows no slate.
 const SLATE_AFTER_MS: u64 = 500;
 
@@ -33,14 +36,42 @@ pub trait Deck {
 /// How an open source is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Look {
-    /// Media comes.
+    /// Media comes, and the stream can play it.
     pub flowing: bool,
+    /// Media comes, and nothing to begin with so far.
+    pub coming: bool,
     /// For so long without a stall.
     pub flowing_ms: u64,
     /// Media came and stopped.
     pub stalled: bool,
     /// The stream plays it.
     pub on_air: bool,
+    /// The tracks that came.
+    pub tracks: Tracks,
+}
+
+/// What a source brings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tracks {
+    /// Video.
+    pub picture: bool,
+    /// Audio.
+    pub sound: bool,
+}
+
+impl Tracks {
+    fn add(&mut self, other: Self) {
+        self.picture |= other.picture;
+        self.sound |= other.sound;
+    }
+
+    /// Those of both.
+    fn shared(self, other: Self) -> Self {
+        Self {
+            picture: self.picture && other.picture,
+            sound: self.sound && other.sound,
+        }
+    }
 }
 
 /// What is wanted.
@@ -64,6 +95,8 @@ struct Rung {
     opened_ms: u64,
     due_ms: u64,
     retry: Retry,
+    /// Tracks it has ever brought.
+    tracks: Tracks,
 }
 
 /// The plan. See the module.
@@ -86,6 +119,7 @@ impl Sources {
             opened_ms: 0,
             due_ms: now_ms,
             retry: Retry::new(wishes.retry_ms.0, wishes.retry_ms.1, now_ms),
+            tracks: Tracks::default(),
         };
         let rungs = vec![rung; wishes.rungs + usize::from(wishes.slate)];
         Self {
@@ -98,14 +132,20 @@ impl Sources {
     }
 
     /// Takes over a source that is open already: as one of the list, or as what
-    /// plays until one of the list does.
-    pub fn adopt(&mut self, id: u32, rung: Option<usize>, playing: bool) {
-        match rung.and_then(|rung| self.rungs.get_mut(rung)) {
-            Some(rung) => rung.open = Some(id),
-            None => self.leaving = Some(id),
-        }
+    /// plays until one of the list does. Of two for one place the one that plays is
+    /// to leave. Gives back a source that has no place any more, to be closed.
+    #[must_use]
+    pub fn adopt(&mut self, id: u32, rung: Option<usize>, playing: bool) -> Option<u32> {
+        let taken = match rung.and_then(|rung| self.rungs.get_mut(rung)) {
+            Some(rung) if rung.open.is_none() || !playing => rung.open.replace(id),
+            _ => self.leaving.replace(id),
+        };
         if playing {
             self.playing = Some(id);
+        }
+        match taken {
+            Some(taken) if self.playing == Some(taken) => self.leaving.replace(taken),
+            taken => taken,
         }
     }
 
@@ -186,7 +226,7 @@ impl Sources {
             .rungs
             .iter()
             .filter(|rung| self.rungs.len() > 1 && rung.open.is_some())
-            .map(|rung| rung.opened_ms + HEDGE_MS);
+            .flat_map(|rung| [HEDGE_MS, COMING_HEDGE_MS].map(|hedge| rung.opened_ms + hedge));
         let slate = self
             .dark_since
             .filter(|_| self.wishes.slate)
@@ -222,6 +262,7 @@ impl Sources {
                 .filter(|look| look.flowing);
             if let Some(look) = look {
                 rung.retry.media(now, look.flowing_ms);
+                rung.tracks.add(look.tracks);
             }
         }
         let lit = self.real().any(|id| deck.look(id).flowing);
@@ -251,10 +292,15 @@ impl Sources {
         let better: Vec<u32> = self.real().take_while(|id| settled != Some(*id)).collect();
         let mut better = better.into_iter();
         let next = match settled {
-            Some(_) => better.find(|id| {
-                let look = deck.look(*id);
-                look.flowing && look.flowing_ms >= self.wishes.return_after_ms
-            }),
+            Some(playing) => {
+                let played = deck.look(playing).tracks;
+                better.find(|id| {
+                    let look = deck.look(*id);
+                    look.flowing
+                        && look.flowing_ms >= self.wishes.return_after_ms
+                        && !self.lacks(*id, look.tracks, played)
+                })
+            }
             None => better
                 .find(|id| deck.look(*id).flowing)
                 .or(self.slate().filter(|id| deck.look(*id).flowing)),
@@ -263,6 +309,13 @@ impl Sources {
             deck.attach(next);
             self.playing = Some(next);
         }
+    }
+
+    /// Whether a source came back without a track that it once had and that plays now.
+    fn lacks(&self, id: u32, tracks: Tracks, played: Tracks) -> bool {
+        let rung = self.rungs.iter().find(|rung| rung.open == Some(id));
+        let wanted = rung.map_or(played, |rung| rung.tracks.shared(played));
+        tracks.shared(wanted) != wanted
     }
 
     fn dial(&mut self, deck: &mut impl Deck, now: u64) {
@@ -296,6 +349,7 @@ impl Sources {
             Some(playing) if at < playing => true,
             Some(playing) => self.wishes.standby && at == playing + 1,
             None => self.rungs[..at].iter().all(|better| match better.open {
+                Some(id) if deck.look(id).coming => now >= better.opened_ms + COMING_HEDGE_MS,
                 Some(_) => now >= better.opened_ms + HEDGE_MS,
                 None => better.due_ms > now,
             }),
@@ -337,9 +391,14 @@ mod tests {
         next: u32,
         /// Whether a rung works, by index.
         works: Vec<bool>,
+        /// Rungs without a picture.
+        blind: Vec<usize>,
+        /// A rung whose media never brings anything to begin with.
+        startless: Option<usize>,
         /// id, rung, since when it flows.
         open: Vec<(u32, usize, u64)>,
         attached: Option<u32>,
+        stalled: Option<u32>,
         history: Vec<(u64, usize)>,
         dials: Vec<(u64, usize)>,
     }
@@ -359,12 +418,18 @@ mod tests {
             let Some((_, rung, since)) = self.open.iter().find(|(open, ..)| *open == id) else {
                 return Look::default();
             };
-            let flowing = self.works[*rung] && self.now >= *since;
+            let coming = self.works[*rung] && self.now >= *since && self.stalled != Some(id);
+            let flowing = coming && self.startless != Some(*rung);
             Look {
                 flowing,
+                coming: coming && !flowing,
                 flowing_ms: if flowing { self.now - since } else { 0 },
-                stalled: false,
+                stalled: self.stalled == Some(id),
                 on_air: flowing && self.attached == Some(id),
+                tracks: Tracks {
+                    picture: flowing && !self.blind.contains(rung),
+                    sound: flowing,
+                },
             }
         }
 
@@ -506,6 +571,21 @@ mod tests {
     }
 
     #[test]
+    fn media_that_brings_nothing_to_begin_with_is_not_waited_for() {
+        let mut script = Script {
+            works: vec![true, true, true],
+            startless: Some(0),
+            ..Script::default()
+        };
+        let mut plan = Sources::new(wishes(2, false, true), 0);
+        run(&mut plan, &mut script, 10_000);
+        assert_eq!(rungs(&script), [2, 1], "the slate first");
+        assert!((SLATE_AFTER_MS..SLATE_AFTER_MS + 200).contains(&script.history[0].0));
+        let (at, _) = script.history[1];
+        assert!((COMING_HEDGE_MS..COMING_HEDGE_MS + 200).contains(&at));
+    }
+
+    #[test]
     fn the_source_of_the_plan_before_plays_until_a_new_one_does() {
         let mut script = Script {
             works: vec![false, true],
@@ -514,7 +594,7 @@ mod tests {
         let mut plan = Sources::new(wishes(1, false, false), 0);
         script.open.push((99, 1, 0));
         script.attached = Some(99);
-        plan.adopt(99, None, true);
+        assert_eq!(plan.adopt(99, None, true), None);
         run(&mut plan, &mut script, 5_000);
         assert!(
             script.open.iter().any(|(id, ..)| *id == 99),
@@ -524,6 +604,107 @@ mod tests {
         run(&mut plan, &mut script, 40_000);
         assert_eq!(rungs(&script), [0]);
         assert!(script.open.iter().all(|(id, ..)| *id != 99));
+    }
+
+    #[test]
+    fn a_better_source_that_came_back_without_its_picture_waits_for_it() {
+        let mut script = Script {
+            works: vec![true, true],
+            ..Script::default()
+        };
+        let mut plan = Sources::new(wishes(2, false, false), 0);
+        run(&mut plan, &mut script, 10_000);
+        script.works[0] = false;
+        run(&mut plan, &mut script, 20_000);
+        (script.works[0], script.blind) = (true, vec![0]);
+        run(&mut plan, &mut script, 100_000);
+        assert_eq!(rungs(&script), [0, 1], "the next one has a picture");
+        script.works[1] = false;
+        run(&mut plan, &mut script, 101_000);
+        assert_eq!(rungs(&script), [0, 1, 0], "sound is better than nothing");
+    }
+
+    #[test]
+    fn a_better_source_that_never_had_a_picture_is_the_better_one_all_the_same() {
+        let mut script = Script {
+            works: vec![false, true],
+            blind: vec![0],
+            ..Script::default()
+        };
+        let mut plan = Sources::new(wishes(2, false, false), 0);
+        run(&mut plan, &mut script, 10_000);
+        script.works[0] = true;
+        run(&mut plan, &mut script, 60_000);
+        assert_eq!(rungs(&script), [1, 0]);
+    }
+
+    #[test]
+    fn of_two_sources_for_one_place_the_one_on_air_plays_until_the_other_does() {
+        for order in [[(98, true), (99, false)], [(99, false), (98, true)]] {
+            let mut script = Script {
+                works: vec![true],
+                next: 99,
+                open: vec![(98, 0, 0), (99, 0, 1_000)],
+                attached: Some(98),
+                ..Script::default()
+            };
+            let mut plan = Sources::new(wishes(1, false, false), 0);
+            for (id, playing) in order {
+                assert_eq!(plan.adopt(id, Some(0), playing), None);
+            }
+            run(&mut plan, &mut script, 900);
+            assert_eq!(script.open.len(), 2, "one plays, one comes");
+            run(&mut plan, &mut script, 2_000);
+            assert_eq!((script.attached, script.open.len()), (Some(99), 1));
+        }
+        let mut plan = Sources::new(wishes(1, false, false), 0);
+        assert_eq!(plan.adopt(1, Some(0), false), None);
+        assert_eq!(plan.adopt(2, Some(0), false), Some(1), "neither plays");
+    }
+
+    #[test]
+    fn a_wait_is_kept_over_a_hand_over_and_ends_when_a_host_answers() {
+        let mut script = Script {
+            works: vec![false],
+            ..Script::default()
+        };
+        let mut plan = Sources::new(wishes(1, false, false), 0);
+        // Long past the patience for a stream that is not there yet.
+        run(&mut plan, &mut script, 300_000);
+        let wait = plan.pause(&script).expect("it will dial again");
+        assert!(wait > 100, "{wait} ms are left");
+        let saved = plan.save(script.now);
+        let mut next = Sources::new(wishes(1, false, false), script.now);
+        next.restore(&saved, script.now);
+        assert_eq!(next.pause(&script), Some(wait));
+        let mut other = Sources::new(wishes(2, false, false), script.now);
+        other.restore(&saved, script.now);
+        assert_eq!(other.pause(&script), Some(0), "of another list");
+        let dials = script.dials.len();
+        next.reachable(script.now);
+        next.step(&mut script);
+        assert_eq!(script.dials.len(), dials + 1);
+    }
+
+    #[test]
+    fn a_stalled_source_is_closed_and_dialed_again() {
+        let mut script = Script {
+            works: vec![true],
+            ..Script::default()
+        };
+        let mut plan = Sources::new(wishes(1, false, false), 0);
+        run(&mut plan, &mut script, 1_000);
+        script.stalled = script.open.first().map(|(id, ..)| *id);
+        plan.step(&mut script);
+        assert!(
+            script
+                .open
+                .iter()
+                .all(|(id, ..)| Some(*id) != script.stalled)
+        );
+        run(&mut plan, &mut script, 2_000);
+        assert_eq!((script.dials.len(), script.open.len()), (2, 1));
+        assert_eq!(rungs(&script), [0, 0]);
     }
 
     #[test]

@@ -109,9 +109,15 @@ impl Connection {
                 None => self.session.accept_connect(),
                 Some(information) => self.refuse(information)?,
             },
-            ServerEvent::Play { stream_id, .. } if shared.behaviour() == Behaviour::NotFound => {
+            ServerEvent::Play {
+                stream_id,
+                app,
+                name,
+            } if shared.behaviour() == Behaviour::NotFound => {
+                // Real servers repeat what they were asked for, as they were.
+                let words = format!("no such stream: {app} {name}");
                 self.session
-                    .reject_play(*stream_id, Refusal::StreamNotFound, "no such stream");
+                    .reject_play(*stream_id, Refusal::StreamNotFound, &words);
             }
             ServerEvent::Play { stream_id, .. } => {
                 self.session.accept_play(*stream_id);

@@ -44,6 +44,9 @@ impl Playing {
             let timestamp = match shared.behaviour() {
                 Behaviour::Silent => continue,
                 Behaviour::AudioOnly if tag.kind == VIDEO => continue,
+                Behaviour::HeadersAndSound if tag.kind == VIDEO && !tag.is_sequence_header() => {
+                    continue;
+                }
                 Behaviour::VideoOnly if tag.kind == AUDIO => continue,
                 _ if self.knows(tag) => continue,
                 Behaviour::Frozen => self.last,

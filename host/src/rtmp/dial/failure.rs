@@ -7,6 +7,8 @@ use std::io;
 
 use restreamd_rtmp::session::{End, RejectClass, Rejection, SessionError};
 
+use super::scrub::Scrub;
+
 /// The classes of failure; policies wait by them, and the status shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(
@@ -113,6 +115,14 @@ impl Failure {
         };
         let text = format!("{} {}", printable(&rejection.code), printable(said));
         Self::new(class, text.trim())
+    }
+
+    /// The same without secrets.
+    pub(super) fn scrubbed(self, scrub: &Scrub) -> Self {
+        Self {
+            text: scrub.apply(&self.text),
+            ..self
+        }
     }
 
     /// A server's end.

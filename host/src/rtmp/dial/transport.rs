@@ -18,7 +18,20 @@ pub(super) enum Transport {
     Plain(TcpStream),
     /// `rtmps://`.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Whatever a test plays with.
+    #[cfg(test)]
+    Rehearsed(Box<dyn Io>),
 }
+
+/// What a test plays with.
+#[cfg(test)]
+pub(crate) trait Io:
+    AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static
+{
+}
+
+#[cfg(test)]
+impl<T: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static> Io for T {}
 
 impl AsyncRead for Transport {
     fn poll_read(
@@ -29,6 +42,8 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+            #[cfg(test)]
+            Self::Rehearsed(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -42,6 +57,8 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write(cx, buf),
             Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
+            #[cfg(test)]
+            Self::Rehearsed(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
@@ -53,6 +70,8 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            #[cfg(test)]
+            Self::Rehearsed(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -60,6 +79,8 @@ impl AsyncWrite for Transport {
         match self {
             Self::Plain(io) => io.is_write_vectored(),
             Self::Tls(io) => io.is_write_vectored(),
+            #[cfg(test)]
+            Self::Rehearsed(io) => io.is_write_vectored(),
         }
     }
 
@@ -67,6 +88,8 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_flush(cx),
             Self::Tls(io) => Pin::new(io).poll_flush(cx),
+            #[cfg(test)]
+            Self::Rehearsed(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
@@ -74,6 +97,8 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+            #[cfg(test)]
+            Self::Rehearsed(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }

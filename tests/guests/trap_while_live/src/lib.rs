@@ -1,4 +1,5 @@
-//! A guest that traps while its source is on air, as often as it is told to.
+//! A guest that traps while its source is on air, or when it ends, as often as it is
+//! told to.
 //!
 //! It counts its traps in the checkpoint, so that a new instance knows.
 
@@ -21,6 +22,7 @@ impl Restreamer for TrapWhileLive {
             &[
                 ("traps", "How often.", "1"),
                 ("afterMs", "After so much media.", "2000"),
+                ("onEnd", "Only when the source has ended.", "false"),
             ],
         )
     }
@@ -33,6 +35,7 @@ impl Restreamer for TrapWhileLive {
                 .unwrap_or(default)
         };
         let (traps, after) = (number("traps", 1), u64::from(number("afterMs", 2_000)));
+        let on_end = properties.flag("onEnd", false).unwrap_or(false);
         let state = former.as_ref().map(|former| former.state.clone());
         let done = state
             .and_then(|s| s.try_into().ok())
@@ -42,12 +45,16 @@ impl Restreamer for TrapWhileLive {
         };
         loop {
             let flowing = source.facts().flowing_ms;
-            if done < traps && flowing > 0 && flowing >= after {
+            let trap = || {
                 runtime::checkpoint(&(done + 1).to_le_bytes());
                 panic!("told to trap");
+            };
+            if !on_end && done < traps && flowing > 0 && flowing >= after {
+                trap();
             }
             match runtime::wait(Some(100)) {
                 Wake::Stop => return Outcome::Stopped,
+                Wake::SourceEnded(_) if on_end && done < traps => trap(),
                 Wake::SourceEnded(_) => return Outcome::GaveUp("the source ended".to_owned()),
                 _ => {}
             }
