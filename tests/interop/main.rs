@@ -3,6 +3,7 @@
 //! Each test names its peer. A tool that is missing fails the test with the name
 //! of its package.
 
+mod far_clocks;
 mod http_flv;
 mod play;
 mod publish;

@@ -26,6 +26,7 @@ pub mod plugins;
 pub mod port;
 pub mod proc;
 pub mod provision;
+pub mod publisher;
 pub mod rtmpdump;
 pub mod source;
 pub mod token;
