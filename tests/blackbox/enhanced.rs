@@ -84,10 +84,10 @@ fn at(time: u32, messages: &[Sent]) -> Vec<(u32, Sent)> {
 fn every_form_passes_bit_by_bit_and_a_late_player_gets_all_headers() {
     let host = node().start();
     let url = host.url("live/cam");
-    let mut publisher = Publisher::open(&url);
+    let mut publisher = Publisher::connect(&url);
     let mut send = |messages: &[(u32, Sent)]| {
         for (time, (kind, payload)) in messages {
-            publisher.send(*kind, *time, payload);
+            publisher.message(*kind, *time, payload);
         }
     };
     let group = |time: u32| [at(time, &[KEYFRAME]), at(time + 20, &FRAMES)].concat();

@@ -5,6 +5,7 @@
 
 mod captures;
 mod enhanced;
+mod far_clocks;
 mod http_flv;
 mod play;
 mod publish;

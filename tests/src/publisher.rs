@@ -1,21 +1,24 @@
-//! A publisher of our own: sends whatever messages a test wants to see on the other side.
+//! A publisher of our own, for timestamps that no tool would send.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use restreamd_rtmp::session::{
     ClientConfig, ClientEvent, ClientSession, Media, MediaKind, Purpose,
 };
 use restreamd_rtmp::url::RtmpUrl;
 
-use crate::clip::{AUDIO, VIDEO};
+use crate::clip::{AUDIO, Clip, Tag, VIDEO};
 
-/// A server that says nothing for so long fails the test.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A node lets a publisher in or refuses it within this.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How long a look for what the node says may take.
+const TICK: Duration = Duration::from_millis(1);
 
-/// A publisher that was let in; it leaves at drop.
+/// A connection that publishes; the stream ends when it is dropped.
 #[derive(Debug)]
 pub struct Publisher {
     stream: TcpStream,
@@ -23,17 +26,19 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Connects and is let in.
+    /// Connects and waits until it is let in.
     ///
     /// # Panics
     /// When it is not.
-    pub fn open(url: &str) -> Self {
-        let url = RtmpUrl::parse(url).expect("a legal URL");
-        let stream = TcpStream::connect((url.host(), url.port())).expect("the node listens");
-        stream.set_nodelay(true).expect("a socket option");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a socket option");
+    pub fn connect(url: &str) -> Self {
+        Self::open(url).unwrap_or_else(|e| panic!("{url}: {e:#}"))
+    }
+
+    fn open(url: &str) -> anyhow::Result<Self> {
+        let url = RtmpUrl::parse(url)?;
+        let stream = TcpStream::connect((url.host(), url.port())).context("connecting")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(TICK))?;
         let session = ClientSession::new(ClientConfig {
             url,
             purpose: Purpose::Publish,
@@ -43,49 +48,105 @@ impl Publisher {
             fc_subscribe: false,
         });
         let mut publisher = Self { stream, session };
-        publisher.wait_until_accepted();
-        publisher
+        let begin = Instant::now();
+        while !publisher.listen()? {
+            publisher.flush()?;
+            ensure!(begin.elapsed() < ANSWER, "no answer");
+        }
+        Ok(publisher)
     }
 
-    fn wait_until_accepted(&mut self) {
-        let mut bytes = vec![0; 4096];
-        loop {
-            self.flush();
-            let count = self.stream.read(&mut bytes).expect("it is answered");
-            assert!(count > 0, "the connection was closed");
-            self.session.buffer().extend_from_slice(&bytes[..count]);
-            self.session.received(count);
-            while let Some(event) = self.session.poll().expect("a legal answer") {
-                match event {
-                    ClientEvent::PublishAccepted => return self.flush(),
-                    ClientEvent::Rejected(rejection) => panic!("{rejection:?}"),
-                    _ => {}
-                }
+    /// Hears what the node says; true when it lets the publisher in.
+    fn listen(&mut self) -> anyhow::Result<bool> {
+        let mut bytes = [0; 4096];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => bail!("the connection was closed"),
+            Ok(n) => {
+                self.session.buffer().extend_from_slice(&bytes[..n]);
+                self.session.received(n);
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut accepted = false;
+        while let Some(event) = self.session.poll()? {
+            match event {
+                ClientEvent::PublishAccepted => accepted = true,
+                ClientEvent::Rejected(no) => bail!("{} {}", no.code, no.description),
+                _ => {}
             }
         }
+        Ok(accepted)
+    }
+
+    fn flush(&mut self) -> anyhow::Result<()> {
+        while let Some(output) = self.session.take_output() {
+            self.stream.write_all(&output)?;
+        }
+        Ok(())
     }
 
     /// Sends one message of [`AUDIO`], [`VIDEO`] or data.
     ///
     /// # Panics
-    /// When the connection is gone.
-    pub fn send(&mut self, kind: u8, timestamp: u32, payload: &[u8]) {
+    /// When the node has closed the connection.
+    pub fn message(&mut self, kind: u8, timestamp: u32, payload: &[u8]) {
+        self.add(kind, timestamp, Bytes::copy_from_slice(payload));
+        self.deliver();
+    }
+
+    /// Sends tags of a clip with timestamps of their own.
+    ///
+    /// # Panics
+    /// When the node has closed the connection.
+    pub fn send<'a>(&mut self, tags: impl IntoIterator<Item = (u32, &'a Tag)>) {
+        for (timestamp, tag) in tags {
+            self.add(tag.kind, timestamp, tag.body.clone());
+        }
+        self.deliver();
+    }
+
+    fn add(&mut self, kind: u8, timestamp: u32, payload: Bytes) {
         let kind = match kind {
-            AUDIO => MediaKind::Audio,
             VIDEO => MediaKind::Video,
+            AUDIO => MediaKind::Audio,
             _ => MediaKind::Data,
         };
         self.session.send_media(&Media {
             kind,
             timestamp,
-            payload: Bytes::copy_from_slice(payload),
+            payload,
         });
-        self.flush();
     }
 
-    fn flush(&mut self) {
-        while let Some(output) = self.session.take_output() {
-            self.stream.write_all(&output).expect("it is connected");
+    fn deliver(&mut self) {
+        let sent = self.flush().and_then(|()| self.listen());
+        sent.unwrap_or_else(|e| panic!("publishing: {e:#}"));
+    }
+
+    /// Plays a clip in a loop at its own speed, on a clock that begins at `base`.
+    pub fn play(&mut self, clip: &Clip, base: u32, lasts: Duration) {
+        let frames = clip
+            .tags()
+            .iter()
+            .filter(|tag| matches!(tag.kind, AUDIO | VIDEO) && !tag.is_sequence_header());
+        let frames: Vec<&Tag> = frames.collect();
+        let begin = Instant::now();
+        let mut rounds = (0u32..).flat_map(|round| {
+            let offset = round * clip.period();
+            frames.iter().map(move |tag| (offset + tag.timestamp, *tag))
+        });
+        let mut next = rounds.next();
+        while begin.elapsed() < lasts {
+            let mut due = Vec::new();
+            while let Some((at, tag)) = next
+                && Duration::from_millis(at.into()) <= begin.elapsed()
+            {
+                due.push((base.wrapping_add(at), tag));
+                next = rounds.next();
+            }
+            // Listening, it waits a tick.
+            self.send(due);
         }
     }
 }

@@ -25,6 +25,9 @@ const JOIN_MS: i64 = 10_000;
 /// Late frames in a row after which a track has stepped back for good. Seven B-frames
 /// in the order they are shown in are what encoders do at the worst.
 const MAX_LATE: u32 = 8;
+/// A track that was silent for so long begins anew. Well below the 2^31 ms from where on
+/// the distance of two timestamps can be read in two ways.
+const SILENT_MS: i64 = 3_600_000;
 /// The step over a seam: one frame at 25 fps, close to two AAC frames.
 const SEAM_MS: u64 = 40;
 
@@ -196,6 +199,8 @@ impl Timeline {
     /// The track as it is when it takes this frame: in its own stretch, in the newest
     /// one when the frame is nearer to that, or at the begin of the next.
     fn place(&mut self, own: Option<Track>, input: u32) -> Track {
+        let now = self.now() as i64;
+        let own = own.filter(|track| now - track.newest.output < SILENT_MS);
         if let Some(track) = own.filter(|track| track.is_usual(input)) {
             return track;
         }
@@ -336,6 +341,20 @@ mod tests {
             );
             let sound = timeline.map(Lane::Audio, 2_000 + n * 40);
             assert_eq!(sound, (n >= 75).then(|| u64::from(n) * 40 - 3_000));
+        }
+    }
+
+    #[test]
+    fn a_track_that_comes_back_after_weeks_joins_the_clock_of_the_other() {
+        for weeks in [1u64 << 31, (1 << 32) - 8_000, 1 << 32, (1 << 32) + 5_000] {
+            let mut timeline = Timeline::default();
+            goes_out(&mut timeline, Lane::Video, 0);
+            goes_out(&mut timeline, Lane::Audio, 10);
+            for at in (0..weeks).step_by(10_000).chain([weeks]) {
+                assert_eq!(goes_out(&mut timeline, Lane::Video, at as u32), at);
+            }
+            let back = weeks + 23;
+            assert_eq!(goes_out(&mut timeline, Lane::Audio, back as u32), back);
         }
     }
 
