@@ -194,7 +194,8 @@ fn ask_for(server: &Server, pulls: usize) {
     }
 }
 
-fn wait_until_listening(running: &mut Running, addr: SocketAddr) {
+/// Waits until somebody answers there.
+pub(crate) fn wait_until_listening(running: &mut Running, addr: SocketAddr) {
     eventually("the server listens", START, || {
         assert!(
             running.ended().is_none(),
