@@ -122,7 +122,10 @@ impl Source {
             on_air: false,
             stream: stream.clone(),
         };
-        let task = tokio::spawn(reader.run(origin.clone()).instrument(span)).abort_handle();
+        // Boxed here: spawning moves a task about, and this stack is a guest's, one for
+        // each restreamer, which keeps what was touched of it.
+        let reading = Box::pin(reader.run(origin.clone()));
+        let task = tokio::spawn(reading.instrument(span)).abort_handle();
         Self {
             id,
             born: Instant::now(),

@@ -231,6 +231,7 @@ impl<S: Socket> Connection<S> {
             }
             if self.outbox.is_empty() && self.session.output_pending() == 0 {
                 if self.play.as_mut().is_none_or(Play::pump) {
+                    self.outbox.shrink();
                     return Ok(());
                 }
                 self.stop_pump();

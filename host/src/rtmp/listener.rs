@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,8 +117,14 @@ impl Listener {
             Err(refused) => return self.refuse(stream, peer, tls, refused, context),
         };
         let span = info_span!("rtmp", %peer, stream = tracing::field::Empty);
-        let task = serve(stream, peer, tls, context.clone());
-        context.drain.spawn(
+        // Boxed apart, so that a plain connection is not as large as one with TLS.
+        let context = context.clone();
+        let drain = context.drain.clone();
+        let task: Pin<Box<dyn Future<Output = ()> + Send>> = match tls {
+            None => Box::pin(connection::serve(Plain::from(stream), peer, context)),
+            Some(tls) => Box::pin(serve_tls(stream, peer, tls, context)),
+        };
+        drain.spawn(
             async move {
                 info!("connection opened");
                 task.await;
@@ -156,15 +163,12 @@ impl Listener {
     }
 }
 
-async fn serve(
+async fn serve_tls(
     stream: TcpStream,
     peer: SocketAddr,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Arc<rustls::ServerConfig>,
     context: Arc<Context>,
 ) {
-    let Some(tls) = tls else {
-        return connection::serve(Plain::from(stream), peer, context).await;
-    };
     let Some(mut stream) = secure(stream, tls).await else {
         return;
     };

@@ -40,6 +40,11 @@ impl Outbox {
         self.sent
     }
 
+    /// Gives the memory of the queue back, when it is empty.
+    pub fn shrink(&mut self) {
+        self.queue.shrink_to(0);
+    }
+
     /// Bytes that another wrote to the peer, before what waits here.
     pub fn count(&mut self, written: u64) {
         self.sent += written;

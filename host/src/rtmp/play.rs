@@ -152,7 +152,11 @@ impl Play {
     /// has no pump waits for media as well.
     pub fn pump(&mut self) -> bool {
         match &self.tap {
-            Some(tap) if self.state == State::Playing => tap.open(&self.subscriber),
+            Some(tap) if self.state == State::Playing => {
+                // A player is here for hours; its start was the most it needed at a time.
+                self.batch = Vec::new();
+                tap.open(&self.subscriber)
+            }
             _ => true,
         }
     }

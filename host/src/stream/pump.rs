@@ -257,29 +257,31 @@ impl Batch {
         if self.key == Some((cursor, stream_id)) {
             return;
         }
-        let (mut frames, mut total) = (Vec::new(), 0);
-        let (tip, lost) = stream.read(|inner| {
+        let mut bytes = BytesMut::new();
+        // Copied under the stream's lock: to share each frame first costs more.
+        let (frames, tip, lost) = stream.read(|inner| {
             let ring = &inner.ring;
-            let lost = inner.ended() || cursor < ring.first_seq();
-            for frame in ring.from(cursor).take(if lost { 0 } else { FRAMES }) {
+            if inner.ended() || cursor < ring.first_seq() {
+                return (0, ring.next_seq(), true);
+            }
+            let (mut frames, mut total) = (0, 0);
+            for frame in ring.from(cursor).take(FRAMES) {
                 if total > BYTES {
                     break;
                 }
                 total += frame.wire.bytes().len();
-                frames.push(frame.wire.clone());
+                frames += 1;
             }
-            (ring.next_seq(), lost)
+            bytes.reserve(total);
+            for frame in ring.from(cursor).take(frames) {
+                frame.wire.put(stream_id, &mut bytes);
+            }
+            (frames as u64, ring.next_seq(), false)
         });
-        let mut bytes = BytesMut::with_capacity(total);
-        for wire in &frames {
-            let (head, rest) = wire.for_stream(stream_id);
-            bytes.extend_from_slice(&head);
-            bytes.extend_from_slice(&rest);
-        }
         *self = Self {
             key: Some((cursor, stream_id)),
             bytes: bytes.freeze(),
-            end: cursor + frames.len() as u64,
+            end: cursor + frames,
             tip,
             lost,
         };

@@ -112,6 +112,15 @@ impl Wire {
         (head.freeze(), self.bytes.slice(FIRST_HEADER..))
     }
 
+    /// Appends the chunks for any message stream.
+    pub fn put(&self, stream_id: u32, out: &mut BytesMut) {
+        let at = out.len() + STREAM_ID_AT;
+        out.extend_from_slice(&self.bytes);
+        if stream_id != SHARED_STREAM_ID {
+            out[at..at + 4].copy_from_slice(&stream_id.to_le_bytes());
+        }
+    }
+
     /// The type of the message.
     #[must_use]
     pub fn message_type(&self) -> u8 {

@@ -338,6 +338,9 @@ fn wire_is_what_the_reader_reads_for_any_stream() {
                 let (head, rest) = wire.for_stream(stream_id);
                 bytes.extend_from_slice(&head);
                 bytes.extend_from_slice(&rest);
+                let mut put = BytesMut::from(&set_chunk_size(EGRESS_CHUNK_SIZE)[..]);
+                wire.put(stream_id, &mut put);
+                assert_eq!(put, bytes);
                 let messages = read_all(&mut reader(), &bytes);
                 assert_eq!(messages.len(), 1);
                 assert_eq!(messages[0].timestamp, timestamp);

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes asked of the socket at a time: twice what came last, between these. A quiet
-/// source holds little memory, a busy one is read in few calls.
+/// Bytes asked of the socket at a time: twice what came last, between these. The buffer
+/// of a source stays as large as its largest read, so that this is memory of each.
 const LEAST: usize = 4 * 1024;
-/// See [`LEAST`].
-const MOST: usize = 64 * 1024;
+/// See [`LEAST`]. 20 ms at 6 Mbit/s.
+const MOST: usize = 16 * 1024;
 /// However long the window is: a peer's sending is not to be held up.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -89,10 +89,10 @@ mod tests {
     fn room_follows_what_comes_within_its_bounds() {
         let now = Instant::now();
         let mut intake = Intake::default();
-        let sizes = [LEAST, 8_192, 50_000, MOST, 10, 0].map(|read| {
+        let sizes = [LEAST, 5_000, 50_000, MOST, 10, 0].map(|read| {
             intake.took(read, intake.size(), now);
             intake.size()
         });
-        assert_eq!(sizes, [8_192, 16_384, MOST, MOST, LEAST, LEAST]);
+        assert_eq!(sizes, [8_192, 10_000, MOST, MOST, LEAST, LEAST]);
     }
 }
