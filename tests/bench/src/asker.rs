@@ -20,6 +20,8 @@ use crate::measure::attempt;
 const CLIENTS: usize = 4;
 /// One request of so many makes, starts and deletes a pull of its own: three.
 const CHANGES: usize = 20;
+/// One of so many asks for the list of all.
+const LISTS: usize = 40;
 
 /// A request that was answered, or was not.
 #[derive(Clone, Copy, Debug)]
@@ -169,13 +171,12 @@ impl Client {
     fn ask(&mut self, n: usize, pick: usize, own: impl Fn() -> Provision, due: Instant) {
         let pull = pick % self.pulls.max(1);
         let stream = format!("/as/v1/streams/stream/{GROUP}");
-        match n % CHANGES {
-            0 => self.change(&own(), due),
-            7 => self.get(
-                "GET list of streams",
-                &format!("{stream}?aggregate=false"),
-                due,
-            ),
+        match n {
+            n if n % CHANGES == 0 => self.change(&own(), due),
+            n if n % LISTS == 7 => {
+                let path = format!("{stream}?aggregate=false");
+                self.get("GET list of streams", &path, due);
+            }
             n if n % 3 == 0 => {
                 self.get("GET stream", &format!("{stream}/stream/live/s{pull}"), due)
             }

@@ -57,6 +57,18 @@ impl Goal {
         }
     }
 
+    /// Says so when one of the contenders left players short: then they did not do the
+    /// same work.
+    fn noting(mut self, results: &[Results], contenders: &[Contender], rank: Rank) -> Self {
+        for contender in contenders {
+            let short = best_of(results, *contender, rank).map_or(0, |turn| turn.short);
+            if short > 0 {
+                self.measured += &format!(" ({contender}: {short} players short)");
+            }
+        }
+        self
+    }
+
     /// One whose contender failed is missed.
     fn unless_failed(mut self, results: &[Results], contender: Contender) -> Self {
         let found = results.iter().find(|result| result.contender == contender);
@@ -109,6 +121,7 @@ pub(crate) fn fan_out(scenario: &Scenario, results: &[Results]) -> Vec<Goal> {
             Some(most) => Goal::at_most(what, most, measured, "x"),
             None => Goal::told(what, measured, "x"),
         };
+        let goal = goal.noting(results, &[ours, Contender::REFERENCE], rank);
         goals.push(goal.unless_failed(results, ours));
     }
     if !is_goal {
@@ -133,7 +146,9 @@ pub(crate) fn relay(scenario: &Scenario, results: &[Results]) -> Vec<Goal> {
             "relay {} x {} kbit/s, {ours}: CPU per Gbit to {limit}",
             scenario.players, scenario.kbps
         );
-        Goal::told(what, measured, "x").unless_failed(results, ours)
+        Goal::told(what, measured, "x")
+            .noting(results, &[ours, limit], rank)
+            .unless_failed(results, ours)
     };
     vec![
         pair(0, Grain::Message),
@@ -150,7 +165,11 @@ pub(crate) fn pulls(scenario: &Scenario, results: &[Results]) -> Vec<Goal> {
         let rank = Turn::cores;
         let cpu = ratio(results, (ours, Contender::REFERENCE), (rank, rank));
         let cpu_what = format!("{what}: CPU per pull to nginx-rtmp");
-        let cpu = Goal::at_most(cpu_what, CPU_OF_PULLS, cpu, "x");
+        let cpu = Goal::at_most(cpu_what, CPU_OF_PULLS, cpu, "x").noting(
+            results,
+            &[ours, Contender::REFERENCE],
+            rank,
+        );
         let bytes = best_of(results, ours, rank)
             .and_then(Turn::grown_beside_ring)
             .map(|bytes| bytes / scenario.pulls as f64 / 1e3);
@@ -173,7 +192,8 @@ pub(crate) fn latency(scenario: &Scenario, results: &[Results]) -> Vec<Goal> {
             Some(theirs) => Goal::at_most(what, theirs, ours, " ms"),
             None => Goal::told(what, ours, " ms"),
         };
-        goal.unless_failed(results, LOW)
+        goal.noting(results, &[LOW, Contender::REFERENCE], rank)
+            .unless_failed(results, LOW)
     };
     let mut goals = vec![against("p50", Turn::p50_millis), against("p99", rank)];
     if scenario.players > 0 {
@@ -256,8 +276,8 @@ mod tests {
             short: 0,
             messages: 1.0,
             payload: 1.0,
-            p50: Duration::from_millis(1),
-            p99: Duration::from_millis(2),
+            p50: Some(Duration::from_millis(1)),
+            p99: Some(Duration::from_millis(2)),
             idle: 0.5,
         }
     }
@@ -301,6 +321,14 @@ mod tests {
         assert_eq!(met, wanted);
         let elsewhere = fan_out(&scenario(1, 100), &results);
         assert!(elsewhere.iter().all(|goal| goal.met.is_none()));
+    }
+
+    #[test]
+    fn a_ratio_of_unlike_work_says_so() {
+        let mut results = [results(LOW, &[0.5]), results(Contender::REFERENCE, &[1.0])];
+        results[1].turns[0].short = 7;
+        let goal = fan_out(&scenario(1, 1_000), &results).remove(0);
+        assert_eq!(goal.measured, "0.500x (nginx-rtmp: 7 players short)");
     }
 
     #[test]

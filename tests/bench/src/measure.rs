@@ -63,10 +63,10 @@ pub(crate) struct Turn {
     pub(crate) messages: f64,
     /// Share of the source's media bytes that the witness got.
     pub(crate) payload: f64,
-    /// Median of the delays of pictures.
-    pub(crate) p50: Duration,
+    /// Median of the delays of pictures; nothing when none arrived.
+    pub(crate) p50: Option<Duration>,
     /// Their 99th percentile.
-    pub(crate) p99: Duration,
+    pub(crate) p99: Option<Duration>,
     /// Share of all cores that was idle.
     pub(crate) idle: f64,
 }
@@ -87,14 +87,14 @@ impl Turn {
         self.bytes as f64 * 8e-9
     }
 
-    /// The 99th percentile of the delays, in milliseconds.
+    /// The 99th percentile of the delays, in milliseconds; endless when nothing arrived.
     pub(crate) fn p99_millis(&self) -> f64 {
-        self.p99.as_secs_f64() * 1e3
+        millis(self.p99)
     }
 
-    /// Their median, in milliseconds.
+    /// Their median.
     pub(crate) fn p50_millis(&self) -> f64 {
-        self.p50.as_secs_f64() * 1e3
+        millis(self.p50)
     }
 
     /// Memory beside what it keeps for late players, where it tells that.
@@ -108,16 +108,20 @@ impl Turn {
     }
 }
 
+fn millis(delay: Option<Duration>) -> f64 {
+    delay.map_or(f64::INFINITY, |delay| delay.as_secs_f64() * 1e3)
+}
+
 impl fmt::Display for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:.3} CPU-s per Gbit ({:.3} with the others), {} short, delay {:.2?} / {:.2?}, idle {:.0} %",
+            "{:.3} CPU-s per Gbit ({:.3} with the others), {} short, delay {:.2} / {:.2} ms, idle {:.0} %",
             self.cpu_per_gbit(),
             self.all_cpu_per_gbit(),
             self.short,
-            self.p50,
-            self.p99,
+            self.p50_millis(),
+            self.p99_millis(),
             self.idle * 100.0,
         )
     }
@@ -334,7 +338,7 @@ fn observe(
     let cores = std::thread::available_parallelism()?.get() as f64;
     let bytes = told["bytes"].as_u64().context("no bytes")?;
     let expected = told["expected"].as_f64().context("no expectation")?;
-    let nanos = |key: &str| Duration::from_nanos(told[key].as_u64().unwrap_or_default());
+    let nanos = |key: &str| told[key].as_u64().map(Duration::from_nanos);
     Ok(Turn {
         cpu: end.cpu - begin.cpu,
         all_cpu: end.cpu + end.others - begin.cpu - begin.others,

@@ -192,7 +192,7 @@ fn table(
                 return "failed".to_owned();
             };
             let median = ranked[(ranked.len() - 1) / 2];
-            let base = base.filter(|_| result.contender != reference);
+            let base = base.filter(|base| base.is_finite() && result.contender != reference);
             let median = (ranked.len() > 1)
                 .then(|| value(median, scenario))
                 .flatten();
@@ -213,7 +213,7 @@ fn table(
 }
 
 fn cell(best: Option<f64>, median: Option<f64>, base: Option<f64>) -> String {
-    let Some(best) = best else {
+    let Some(best) = best.filter(|best| best.is_finite()) else {
         return "-".to_owned();
     };
     let median = median.map_or(String::new(), |median| format!(" ({})", short(median)));

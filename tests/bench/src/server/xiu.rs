@@ -4,6 +4,7 @@
 //! that first one; so every stream is asked for before it is measured.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::ensure;
 use restreamd_tests::port;
@@ -11,6 +12,10 @@ use restreamd_tests::proc::Running;
 use toml::toml;
 
 use super::{Server, Task, ask_for, bound_command, wait_until_listening};
+
+/// Its queues have no bound: with more players than it can serve they would take
+/// all memory. Beyond so many bytes it ends, and has failed.
+const MOST_MEMORY: u64 = 6 << 30;
 
 pub(super) fn start(task: &Task<'_>) -> anyhow::Result<Server> {
     let program = &task.programs.xiu;
@@ -42,8 +47,9 @@ pub(super) fn start(task: &Task<'_>) -> anyhow::Result<Server> {
     };
     let path = folder.path().join("xiu.toml");
     fs::write(&path, config.to_string())?;
-    let mut command = bound_command(program);
-    command.arg("--config").arg(&path);
+    let mut command = bound_command(Path::new("prlimit"));
+    command.arg(format!("--data={MOST_MEMORY}"));
+    command.arg("--").arg(program).arg("--config").arg(&path);
     let mut running = Running::start(&mut command, "util-linux");
     wait_until_listening(&mut running, rtmp);
     let server = Server {
