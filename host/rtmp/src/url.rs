@@ -70,6 +70,9 @@ pub enum UrlError {
     /// No stream name.
     #[error("url has no stream name")]
     Name,
+    /// From TLS to plain TCP, with something to hide.
+    #[error("url would send the query of an rtmps:// url in the clear")]
+    Downgrade,
 }
 
 /// A parsed RTMP URL.
