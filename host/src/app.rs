@@ -317,13 +317,14 @@ fn rtmp_context(
 /// Restreamers hand over when their plugin was swapped.
 fn follow_swaps(plugins: &Plugins, restreamers: &Restreamers, drain: &Drain) {
     let (mut swaps, restreamers, stop) = (plugins.swaps(), restreamers.clone(), drain.clone());
+    let plugins = plugins.clone();
     drain.spawn(async move {
         loop {
             tokio::select! {
                 swapped = swaps.recv() => match swapped {
-                    Ok(kind) => restreamers.upgrade(&kind),
+                    Ok(swap) => restreamers.swapped(&swap),
                     Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
-                        restreamers.types().iter().for_each(|kind| restreamers.upgrade(kind));
+                        plugins.swap_all().iter().for_each(|swap| restreamers.swapped(swap));
                     }
                     Err(_) => return,
                 },

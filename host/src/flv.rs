@@ -69,6 +69,9 @@ pub enum Error {
     /// It holds what is not played.
     #[error("cannot be played: {0}")]
     Unsupported(String),
+    /// The disk hangs.
+    #[error("cannot be read in time")]
+    TooSlow,
     /// The system says no.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),

@@ -132,7 +132,16 @@ struct Inner {
     runtime: Runtime,
     config: Config,
     slots: RwLock<BTreeMap<RestreamType, Slot>>,
-    swapped: broadcast::Sender<RestreamType>,
+    swapped: broadcast::Sender<Swap>,
+}
+
+/// Another build of a type is in use, or the one there is gets another chance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap {
+    /// The type.
+    pub kind: RestreamType,
+    /// Restreamers that run move to it; else only those that run on nothing.
+    pub hand_over: bool,
 }
 
 /// The installed plugins. A cheap handle.
@@ -242,20 +251,35 @@ impl Plugins {
         warn!(plugin = %kind, ?origin, reason, "plugin rejected");
         let mut slots = self.0.slots.write();
         let slot = slots.entry(kind.clone()).or_default();
-        (slot.state, slot.error) = ("rejected", Some(reason.to_owned()));
+        // What is in use is no better for it: while it is quarantined, that is shown.
+        if slot.record.quarantined().is_none() {
+            slot.state = "rejected";
+        }
+        slot.error = Some(reason.to_owned());
         PluginError::Rejected(reason.to_owned())
     }
 
-    /// Types whose running restreamers should move to another build now.
-    pub fn swaps(&self) -> broadcast::Receiver<RestreamType> {
+    /// Types whose restreamers should run on another build now.
+    pub fn swaps(&self) -> broadcast::Receiver<Swap> {
         self.0.swapped.subscribe()
     }
 
-    fn announce(&self, kind: &RestreamType) {
-        if self.0.config.hand_over == HandOver::Always {
-            // Nobody listens before the node runs.
-            let _ = self.0.swapped.send(kind.clone());
+    /// Whoever missed swaps does these.
+    pub fn swap_all(&self) -> Vec<Swap> {
+        let kinds = self.types().into_iter();
+        kinds.map(|kind| self.swap(&kind)).collect()
+    }
+
+    fn swap(&self, kind: &RestreamType) -> Swap {
+        Swap {
+            kind: kind.clone(),
+            hand_over: self.0.config.hand_over == HandOver::Always,
         }
+    }
+
+    fn announce(&self, kind: &RestreamType) {
+        // Nobody listens before the node runs.
+        let _ = self.0.swapped.send(self.swap(kind));
     }
 
     fn is_built_in(&self, kind: &RestreamType) -> bool {
@@ -347,7 +371,7 @@ impl Plugins {
     /// A restreamer, known by a name of its own, failed because its build crashed again
     /// and again. Three of them take the build out of use.
     pub fn failed(&self, build: &Arc<Build>, restreamer: &str) {
-        self.judge(build, |record| record.failed(restreamer));
+        self.judge(build, |record| record.failed(Instant::now(), restreamer));
     }
 
     fn judge(&self, build: &Arc<Build>, judge: impl FnOnce(&mut Record) -> Option<Verdict>) {

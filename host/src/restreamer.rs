@@ -30,7 +30,7 @@ pub use probe::{Report, TooManyProbes};
 use crate::drain::Drain;
 use crate::flv::MediaDir;
 use crate::id::{ProvisionGuid, RestreamType, StreamGuid};
-use crate::plugin::Plugins;
+use crate::plugin::{Plugins, Swap};
 use crate::rtmp::dial::OwnPulls;
 use crate::rtmp::policy::Policy;
 use crate::stream::{Latency, NameTaken, Stream, Streams};
@@ -304,17 +304,12 @@ impl Restreamers {
         all.iter().for_each(|running| self.0.end(&running.shared));
     }
 
-    /// A newer build of a type is there: its restreamers are asked to hand over.
-    pub fn upgrade(&self, kind: &RestreamType) {
-        for current in self
-            .0
-            .running
-            .lock()
-            .values()
-            .filter(|current| current.assigned.kind == *kind)
-        {
-            current.shared.inbox.upgrade();
-        }
+    /// Another build of a type is there: its restreamers are asked to hand over, if that
+    /// is wanted, and those that failed begin again.
+    pub fn swapped(&self, swap: &Swap) {
+        let running = self.0.running.lock();
+        let of_kind = running.values().filter(|r| r.assigned.kind == swap.kind);
+        of_kind.for_each(|current| current.shared.inbox.swapped(swap.hand_over));
     }
 
     fn start(&self, assigned: &Assigned) -> Result<Running, NameTaken> {

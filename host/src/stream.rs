@@ -48,7 +48,8 @@ pub struct Config {
     /// The same for single apps: `[apps.<app>] latency`.
     #[serde(skip)]
     pub latencies: BTreeMap<AppName, Latency>,
-    /// Jumps to a newer keyframe within a minute after which a slow subscriber is closed.
+    /// Jumps to a newer keyframe, each within a minute of the last, after which a slow
+    /// subscriber is closed.
     pub max_jumps: u32,
     /// A published stream whose media stops for so long is not live.
     pub stall_millis: u64,

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use restreamd_tests::api::Api;
-use restreamd_tests::clip::Clip;
+use restreamd_tests::clip::{Clip, SMALL, Shape};
+use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::source::{Behaviour, Source};
@@ -58,7 +59,7 @@ fn the_next_source_plays_under_the_same_player_and_the_better_one_returns() {
 
 #[test]
 fn a_standby_takes_over_without_a_dial_when_the_first_source_stalls() {
-    let clip = Clip::small();
+    let clip = Clip::of(Shape { gop: 60, ..SMALL });
     let (first, second) = (Source::open(&clip), Source::open(&clip));
     let host = node().start();
     let api = host.client();
@@ -68,14 +69,20 @@ fn a_standby_takes_over_without_a_dial_when_the_first_source_stalls() {
     api.start(&provision);
     let player = Player::attach(&host.url("live/pull1"));
     player.wait_for_more(60, SOON);
-    restreamd_tests::eventually::eventually("the standby is connected", SOON, || {
+    eventually("the standby is connected", SOON, || {
         match second.connections() {
             1 => Ok(()),
             n => Err(format!("{n} connections")),
         }
     });
-    // Long enough for the standby to have a group of pictures.
-    player.wait_for_more(100, SOON);
+    // Long enough for the standby to have a group of pictures, and at a time when its next
+    // one is far away when the stall shows: two seconds from one to the next.
+    player.wait_for_more(200, SOON);
+    let dialed = second.dial_times()[0];
+    eventually("it is early in a group", SOON, || {
+        let at = dialed.elapsed().as_millis() % 2_000;
+        when((1_700..1_850).contains(&at), || format!("{at} ms"))
+    });
 
     let dials = second.dials();
     let begin = Instant::now();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use restreamd_tests::api::Api;
 use restreamd_tests::clip::Clip;
-use restreamd_tests::eventually::{eventually, holds};
+use restreamd_tests::eventually::{eventually, holds, when};
 use restreamd_tests::host::TestHost;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
@@ -300,9 +300,20 @@ fn flood_of_log_lines_is_cut() {
 
 #[test]
 fn type_whose_restreamers_fail_one_after_the_other_is_quarantined() {
+    quarantines("always");
+}
+
+#[test]
+fn failed_restreamers_begin_again_on_a_reload_also_when_running_ones_stay() {
+    quarantines("new-only");
+}
+
+fn quarantines(hand_over: &str) {
     let source = Source::open(&Clip::small());
     let host = node()
+        .set("plugins.hand_over", hand_over)
         .plugin("trap-while-live")
+        .announce("plugin rejected")
         .announce("trap")
         .announce("plugin-crashed")
         .announce("withdrawn")
@@ -338,11 +349,23 @@ fn type_whose_restreamers_fail_one_after_the_other_is_quarantined() {
     assert!((withdrawn - 1.0).abs() < f64::EPSILON, "{withdrawn}");
     let refused = api.try_create(&[&traps(3)]).error(503);
     assert_eq!(refused["code"], "plugin", "{refused}");
-    // Who asks for it gets it once more.
+    // A file that is none changes nothing.
     let path = "/as/v1/plugins/trap-while-live/reload";
+    let file = host.folder().join("plugins/trap-while-live.wasm");
+    let good = std::fs::read(&file).expect("installed");
+    std::fs::write(&file, b"no plugin").expect("writable");
+    api.call("POST", path, None).error(422);
+    assert_eq!(state()["state"], "quarantined", "{}", state());
+    std::fs::write(&file, good).expect("writable");
+    // Who asks for it gets it once more.
+    let crashes = api.counter("restreamd_plugin_crashes_total");
     let again = api.call("POST", path, None).expect(200);
     assert_eq!(again["state"], "ready", "{again}");
     assert_eq!(api.try_create(&[&traps(3)]).status, 201);
+    eventually("those that failed run again", SOON, || {
+        let more = api.counter("restreamd_plugin_crashes_total") - crashes;
+        when(more >= 1.0, || format!("{more} crashes more"))
+    });
     neighbour.is_unharmed();
 }
 

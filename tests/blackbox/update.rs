@@ -1,6 +1,6 @@
 //! PUT: a provision changes under its subscribers, who stay.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use restreamd_tests::api::{Api, provision_path};
 use restreamd_tests::clip::Clip;
@@ -12,6 +12,11 @@ use restreamd_tests::source::{Behaviour, Source};
 use serde_json::json;
 
 use crate::{SOON, node};
+
+/// What a second source takes before it plays.
+const SLOW: Duration = Duration::from_millis(2_000);
+/// A keyframe's distance, and what a busy machine adds; well below [`SLOW`].
+const GAP: Duration = Duration::from_millis(1_500);
 
 fn update(api: &Api, provision: &Provision) {
     let body = api
@@ -31,7 +36,18 @@ fn a_new_source_takes_over_under_the_same_player() {
     api.start(&pull(&first));
     let player = Player::attach(&host.url("live/pull1"));
     player.wait_for_more(60, SOON);
+    // It takes its time, and the first one plays on meanwhile.
+    second.set(Behaviour::Silent);
+    let asked = Instant::now();
     update(&api, &pull(&second));
+    eventually("the second source is dialed", SOON, || {
+        let open = second.connections();
+        when(open == 1, || format!("{open} connections"))
+    });
+    while asked.elapsed() < SLOW {
+        player.wait_for_more(10, SOON);
+    }
+    second.set(Behaviour::Play);
     eventually("the first source is left", SOON, || {
         let (old, new) = (first.connections(), second.connections());
         if (old, new) == (0, 1) {
@@ -43,6 +59,8 @@ fn a_new_source_takes_over_under_the_same_player() {
     player.wait_for_more(60, SOON);
     player.assert_attached();
     player.assert_monotonic();
+    let gap = player.longest_gap(asked);
+    assert!(gap < GAP, "{gap:?} without a frame");
     let status = api.status("moved-pull");
     assert_eq!(
         (&status["state"], &status["source"]),

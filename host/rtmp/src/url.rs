@@ -73,6 +73,9 @@ pub enum UrlError {
     /// Its parts are legal, but their text would be read as other parts.
     #[error("url has a query in its app that no text can hold")]
     NoText,
+    /// From TLS to plain TCP, with something to hide.
+    #[error("url would send the query of an rtmps:// url in the clear")]
+    Downgrade,
 }
 
 /// A parsed RTMP URL.

@@ -5,8 +5,9 @@
 use std::fmt;
 use std::io::{Read, Seek, SeekFrom};
 
-use restreamd_rtmp::flv::Reader;
+use restreamd_rtmp::flv::{FileError, Reader};
 use restreamd_rtmp::session::Media;
+use tracing::warn;
 
 use super::Error;
 use super::mp4::{Mp4, is_mp4};
@@ -67,6 +68,10 @@ impl Demux {
 pub(super) struct Flv {
     storage: Box<dyn Storage>,
     reader: Reader,
+    /// It had a message.
+    begun: bool,
+    /// That it is cut was told.
+    told: bool,
 }
 
 impl Flv {
@@ -74,6 +79,8 @@ impl Flv {
         Self {
             storage,
             reader: Reader::new(),
+            begun: false,
+            told: false,
         }
     }
 
@@ -81,13 +88,26 @@ impl Flv {
         loop {
             while let Some(message) = self.reader.poll()? {
                 if let Some(media) = Media::from_message(&message) {
+                    self.begun = true;
                     return Ok(Some(media));
                 }
             }
             if !self.read()? {
-                self.reader.finish()?;
-                return Ok(None);
+                return self.end().map(|()| None);
             }
+        }
+    }
+
+    /// A recorder that was killed leaves half a tag: that is where its file ends.
+    fn end(&mut self) -> Result<(), Error> {
+        match self.reader.finish() {
+            Err(FileError::Truncated) if self.begun => {
+                if !std::mem::replace(&mut self.told, true) {
+                    warn!("the file ends inside a tag; it is played up to there");
+                }
+                Ok(())
+            }
+            end => Ok(end?),
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use restreamd_rtmp::session::Media;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::demux::{Demux, Storage};
 use super::pace::Pace;
@@ -20,6 +20,8 @@ use super::{Error, MediaDir};
 const BATCH_MESSAGES: usize = 64;
 /// … so many bytes: the last message may go beyond, by at most 16 MiB.
 const BATCH_BYTES: usize = 512 * 1024;
+/// A batch that takes longer to read will not come: the disk hangs.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// When more than this is overdue the clock moves on: after a suspend or a disk that
 /// hung, players want now and not what was missed.
 const MAX_LATE: Duration = Duration::from_secs(1);
@@ -39,7 +41,8 @@ pub struct Playing {
 #[derive(Debug)]
 enum Then {
     Read(Box<Rounds>),
-    Reading(JoinHandle<Batch>),
+    /// Until when it should be done.
+    Reading(JoinHandle<Batch>, Instant),
     /// The file is over, at this timestamp.
     End(u32),
     Fail(Option<Error>),
@@ -80,7 +83,7 @@ impl Playing {
         });
         Self {
             ready: VecDeque::new(),
-            then: Then::Reading(first),
+            then: Then::Reading(first, Instant::now() + READ_TIMEOUT),
             begin: None,
             pace: Pace::default(),
             due: None,
@@ -92,8 +95,10 @@ impl Playing {
     pub async fn next(&mut self) -> Result<Option<Media>, Error> {
         while self.ready.is_empty() {
             match &mut self.then {
-                Then::Reading(task) => {
-                    let read = task.await;
+                Then::Reading(task, until) => {
+                    let Ok(read) = timeout_at(*until, task).await else {
+                        return Err(Error::TooSlow);
+                    };
                     let failed = |_| Batch {
                         media: VecDeque::new(),
                         then: Then::Fail(Some(io::Error::other("the reader failed").into())),
@@ -104,7 +109,8 @@ impl Playing {
                 Then::Read(_) => {
                     if let Then::Read(rounds) = std::mem::replace(&mut self.then, Then::Fail(None))
                     {
-                        self.then = Then::Reading(spawn_blocking(move || batch(rounds)));
+                        let read = spawn_blocking(move || batch(rounds));
+                        self.then = Then::Reading(read, Instant::now() + READ_TIMEOUT);
                     }
                 }
                 Then::End(at) => {
@@ -183,6 +189,68 @@ mod tests {
 
     fn playing(file: Vec<u8>, looped: bool) -> Playing {
         Playing::new(looped, move || Ok(Box::new(io::Cursor::new(file))))
+    }
+
+    /// A disk that answers nobody after so many bytes, before its sender is dropped.
+    struct Hanging {
+        file: io::Cursor<&'static [u8]>,
+        after: u64,
+        held: std::sync::mpsc::Receiver<()>,
+    }
+
+    impl io::Read for Hanging {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            if self.file.position() >= self.after {
+                let _ = self.held.recv();
+            }
+            self.file.read(buf)
+        }
+    }
+
+    impl io::Seek for Hanging {
+        fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+            self.file.seek(to)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_in_the_midst_ends_the_file() {
+        let (release, held) = std::sync::mpsc::channel();
+        let disk = Hanging {
+            file: io::Cursor::new(CLIP),
+            after: 64 * 1024,
+            held,
+        };
+        let mut playing = Playing::new(true, move || Ok(Box::new(disk)));
+        let begin = Instant::now();
+        let error = loop {
+            // Whoever waits looks at other things meanwhile.
+            let next = tokio::time::timeout(Duration::from_millis(500), playing.next());
+            match next.await {
+                Ok(Err(error)) => break error,
+                Ok(Ok(media)) => assert!(media.is_some(), "no end"),
+                Err(_) => assert!(begin.elapsed() < READ_TIMEOUT * 3, "it waits for ever"),
+            }
+        };
+        assert!(matches!(error, Error::TooSlow), "{error}");
+        assert!(begin.elapsed() >= READ_TIMEOUT);
+        drop(release);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_cut_inside_a_tag_ends_there_and_loops() {
+        let whole = file(&[0, 40, 80]);
+        let cut = whole[..whole.len() - 12].to_vec();
+        let (once, error) = frames(playing(cut.clone(), false), usize::MAX).await;
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(once.len(), 2);
+        let (looped, error) = frames(playing(cut, true), 5).await;
+        assert!(error.is_none(), "{error:?}");
+        let at: Vec<u32> = looped.iter().map(|media| media.timestamp).collect();
+        assert_eq!(at, [0, 40, 80, 120, 160]);
+        let header_alone = whole[..11].to_vec();
+        let (_, error) = frames(playing(header_alone, true), 1).await;
+        assert!(error.is_some(), "nothing to play");
     }
 
     /// A file of H.264 frames with these timestamps.

@@ -1,7 +1,7 @@
 //! When a build has crashed so often that it is taken out of use. Pure: told what
 //! happened and when, it says what to do.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// A build is new for so long.
@@ -10,6 +10,8 @@ const NEW: Duration = Duration::from_secs(30);
 const CRASHES: u32 = 2;
 /// So many failed restreamers, and a build is unsound whatever its age.
 const FAILURES: usize = 3;
+/// Failures further back tell nothing of the build: it ran well in between.
+const FORGET: Duration = Duration::from_secs(3600);
 
 /// What to think of a build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +29,8 @@ pub(super) enum Verdict {
 pub(super) struct Record {
     since: Instant,
     crashes: u32,
-    failed: BTreeSet<String>,
+    /// Restreamers, and when they failed last.
+    failed: BTreeMap<String, Instant>,
     quarantined: Option<String>,
 }
 
@@ -37,7 +40,7 @@ impl Default for Record {
         Self {
             since: Instant::now(),
             crashes: 0,
-            failed: BTreeSet::new(),
+            failed: BTreeMap::new(),
             quarantined: None,
         }
     }
@@ -54,11 +57,13 @@ impl Record {
     }
 
     /// A restreamer failed because of crashes. It counts once, however often it fails.
-    pub(super) fn failed(&mut self, restreamer: &str) -> Option<Verdict> {
+    pub(super) fn failed(&mut self, now: Instant, restreamer: &str) -> Option<Verdict> {
         if self.quarantined.is_some() {
             return None;
         }
-        self.failed.insert(restreamer.to_owned());
+        self.failed
+            .retain(|_, at| now.saturating_duration_since(*at) < FORGET);
+        self.failed.insert(restreamer.to_owned(), now);
         let failed = self.failed.len();
         (failed >= FAILURES).then_some(Verdict::Unsound(failed))
     }
@@ -92,11 +97,23 @@ mod tests {
     #[test]
     fn three_restreamers_have_to_fail_and_not_one_thrice() {
         let mut record = Record::default();
+        let now = record.since;
         for restreamer in ["a", "b", "a", "b", "b"] {
-            assert_eq!(record.failed(restreamer), None);
+            assert_eq!(record.failed(now, restreamer), None);
         }
-        assert_eq!(record.failed("c"), Some(Verdict::Unsound(3)));
+        assert_eq!(record.failed(now, "c"), Some(Verdict::Unsound(3)));
         record.quarantine("so".to_owned());
-        assert_eq!(record.failed("d"), None, "the set is bounded");
+        assert_eq!(record.failed(now, "d"), None, "the set is bounded");
+    }
+
+    #[test]
+    fn failures_of_long_ago_are_forgotten() {
+        let mut record = Record::default();
+        let hour = |n: u32| record.since + FORGET * n;
+        let hours: Vec<Instant> = (0..10).map(hour).collect();
+        for (n, at) in hours.into_iter().enumerate() {
+            assert_eq!(record.failed(at, &n.to_string()), None);
+        }
+        assert_eq!(record.failed.len(), 1);
     }
 }

@@ -354,6 +354,23 @@ async fn an_upgrade_hands_the_source_over_and_the_next_build_does_not_dial() {
 }
 
 #[tokio::test]
+async fn a_wait_goes_on_over_an_upgrade() {
+    let failing = |stop_at| Script::new(stop_at, |_, _| Attempt::Fails(1, Class::Auth));
+    let (outcome, log) = run(failing(60_000).at(1_000, Wake::Upgrade)).await;
+    let Outcome::HandedOver(handover) = outcome else {
+        panic!("{outcome:?}")
+    };
+    let (_, Some(wait)) = log.claims[log.claims.len() - 1] else {
+        panic!("{:?}", log.claims)
+    };
+    assert!(wait > 4_000, "{wait}");
+    let (_, log) = run_with(&[("rtmpUri", URL)], Some(handover), failing(60_000)).await;
+    let (at, _) = log.dials[0];
+    // The claim is from before the upgrade came, at most that long ago.
+    assert!((wait - 1_000..=wait).contains(&at), "{at} after {wait}");
+}
+
+#[tokio::test]
 async fn files_that_are_no_plugins_are_refused_with_the_reason() {
     let runtime = Runtime::start().expect("the engine starts");
     let kind: RestreamType = "x".parse().expect("legal");

@@ -214,7 +214,8 @@ pub(super) fn mask_urls(text: &str, hide_last: bool) -> String {
 }
 
 fn separator(c: char) -> bool {
-    c.is_whitespace() || matches!(c, ',' | ';' | '|')
+    // Brackets and quotes are those of a JSON array in a text.
+    c.is_whitespace() || matches!(c, ',' | ';' | '|' | '[' | ']' | '"' | '\'')
 }
 
 /// Where URLs begin and end. One begins with its scheme, at the text's start or after a separator, and goes on to
@@ -302,6 +303,10 @@ mod tests {
             (
                 "rtmp://a/b/c?k, rtmp://u@d/e/f",
                 "rtmp://a/b/c?***, rtmp://***@d/e/f",
+            ),
+            (
+                r#"["rtmp://u:p@h/a/n?t=1", "rtmp://i/a/n?k=2"]"#,
+                r#"["rtmp://***@h/a/n?***", "rtmp://i/a/n?***"]"#,
             ),
             ("rtmp://u:x,y@h/a/b", "rtmp://***@h/a/b"),
             ("rtmp://h/a/b#frag", "rtmp://h/a/b#***"),

@@ -50,7 +50,7 @@ impl Drop for Slot<'_> {
         if self.used {
             return;
         }
-        if let Some(host) = self.hosts.known.lock().get_mut(&self.key) {
+        if let Some(host) = self.hosts.known.lock().hosts.get_mut(&self.key) {
             host.full_at -= INTERVAL;
         }
     }
@@ -61,7 +61,27 @@ impl Drop for Slot<'_> {
 pub struct Hosts {
     policy: Arc<Policy>,
     own_pulls: OwnPulls,
-    known: Mutex<HashMap<(String, u16), Host>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    hosts: HashMap<(String, u16), Host>,
+    /// Those in use when they were looked through last.
+    in_use: usize,
+}
+
+impl Known {
+    /// Forgets idle hosts, but not at every dial: there may be many that are not.
+    fn sweep(&mut self, now: Instant) {
+        if self.hosts.len() < SWEEP_AT.max(2 * self.in_use) {
+            return;
+        }
+        self.hosts.retain(|_, host| {
+            host.full_at > now || host.sleeping.iter().any(|inbox| inbox.strong_count() > 0)
+        });
+        self.in_use = self.hosts.len();
+    }
 }
 
 impl Hosts {
@@ -97,13 +117,10 @@ impl Hosts {
     }
 
     fn slot(&self, host: &str, port: u16, now: Instant) -> Instant {
-        let mut hosts = self.known.lock();
-        if hosts.len() >= SWEEP_AT {
-            hosts.retain(|_, host| {
-                host.full_at > now || host.sleeping.iter().any(|inbox| inbox.strong_count() > 0)
-            });
-        }
-        let host = hosts
+        let mut known = self.known.lock();
+        known.sweep(now);
+        let host = known
+            .hosts
             .entry(key(host, port))
             .or_insert_with(|| Host::new(now));
         host.full_at = host.full_at.max(now) + INTERVAL;
@@ -113,8 +130,8 @@ impl Hosts {
 
     /// A source of this host failed: its policy will be woken when the host answers.
     pub fn failed(&self, host: &str, port: u16, inbox: &Arc<Inbox>) {
-        let mut hosts = self.known.lock();
-        let host = hosts.entry(key(host, port));
+        let mut known = self.known.lock();
+        let host = known.hosts.entry(key(host, port));
         let host = host.or_insert_with(|| Host::new(Instant::now()));
         host.sleeping.retain(|known| known.strong_count() > 0);
         if !host
@@ -131,6 +148,7 @@ impl Hosts {
         let sleeping = self
             .known
             .lock()
+            .hosts
             .get_mut(&key(host, port))
             .map(|host| std::mem::take(&mut host.sleeping));
         for inbox in sleeping
@@ -223,6 +241,6 @@ mod tests {
                 now + Duration::from_secs(n.into()),
             );
         }
-        assert!(hosts.known.lock().len() <= SWEEP_AT + 1);
+        assert!(hosts.known.lock().hosts.len() <= SWEEP_AT + 1);
     }
 }

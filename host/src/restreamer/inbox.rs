@@ -15,6 +15,8 @@ use super::host::{Failure, Properties, SourceId, Wake};
 struct Pending {
     stop: bool,
     upgrade: bool,
+    /// There is a build newer than that of the run, or of the last one.
+    newer: bool,
     /// This run was told of an upgrade.
     upgrade_told: bool,
     reconfigured: Option<Properties>,
@@ -55,9 +57,13 @@ impl Inbox {
         self.stopped.cancelled().await;
     }
 
-    /// A newer build waits.
-    pub fn upgrade(&self) {
-        self.put(|pending| pending.upgrade = true);
+    /// A newer build waits: for a run to hand over, if that is wanted, and for one to
+    /// begin when there is none.
+    pub fn swapped(&self, hand_over: bool) {
+        self.put(|pending| {
+            pending.newer = true;
+            pending.upgrade |= hand_over;
+        });
     }
 
     /// The provision has other properties now.
@@ -100,6 +106,7 @@ impl Inbox {
     pub fn begin_run(&self) {
         let mut pending = self.pending.lock();
         (pending.upgrade, pending.upgrade_told) = (false, false);
+        pending.newer = false;
     }
 
     /// Whether this run was told of an upgrade.
@@ -115,6 +122,21 @@ impl Inbox {
                 return wake;
             }
             notified.await;
+        }
+    }
+
+    /// The same while nothing runs: a newer build is to be run then, handed over to or
+    /// not. Cancel safe.
+    pub async fn next_at_rest(&self) -> Wake {
+        loop {
+            let notified = self.notify.notified();
+            let newer = std::mem::take(&mut self.pending.lock().newer);
+            match self.take() {
+                Some(Wake::Stop) => return Wake::Stop,
+                _ if newer => return Wake::Upgrade,
+                Some(wake) => return wake,
+                None => notified.await,
+            }
         }
     }
 
@@ -166,6 +188,20 @@ mod tests {
         let ended = Wake::SourceEnded(1, Failure::new(Class::Closed, "gone"));
         assert_eq!(wakes, [Wake::Reconfigured(vec![]), ended, Wake::Facts(2)]);
         assert!(inbox.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_newer_build_is_for_a_run_that_hands_over_and_for_one_that_failed() {
+        let inbox = Inbox::default();
+        inbox.swapped(false);
+        assert_eq!(inbox.take(), None, "the run stays on its build");
+        assert_eq!(inbox.next_at_rest().await, Wake::Upgrade);
+        inbox.swapped(false);
+        inbox.begin_run();
+        inbox.facts(1);
+        assert_eq!(inbox.next_at_rest().await, Wake::Facts(1), "it has run");
+        inbox.swapped(true);
+        assert_eq!(inbox.next().await, Wake::Upgrade);
     }
 
     #[tokio::test]

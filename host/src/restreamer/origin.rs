@@ -66,6 +66,7 @@ impl fmt::Display for Origin {
 pub fn unplayable(origin: &Origin, error: &flv::Error) -> Failure {
     let class = match error {
         flv::Error::NotFound => Class::NotFound,
+        flv::Error::TooSlow => Class::Timeout,
         flv::Error::Outside | flv::Error::NoDirectory => Class::Blocked,
         _ => Class::Other,
     };

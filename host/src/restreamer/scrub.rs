@@ -14,8 +14,12 @@ pub fn of(properties: &Properties, is_secret: impl Fn(&str) -> bool) -> Scrub {
             scrub.add([value.clone()]);
         }
         let words = value.split(|c: char| c.is_whitespace() || matches!(c, ',' | '"' | '[' | ']'));
-        for url in words.filter_map(|word| RtmpUrl::parse(word).ok()) {
-            scrub.add_url(&url);
+        for word in words.filter(|word| word.contains("://")) {
+            match RtmpUrl::parse(word) {
+                Ok(url) => scrub.add_url(&url),
+                // A player's page or file.
+                Err(_) => scrub.add_query_of(word),
+            }
         }
     }
     scrub
@@ -33,14 +37,18 @@ mod tests {
                 "rtmp://me:pass1@h/a/n?token=abc123&x=1,rtmp://i/a/m?k=zzz9".to_owned(),
             ),
             ("key".to_owned(), "hush-hush".to_owned()),
+            (
+                "pageUrl".to_owned(),
+                "https://page/?sid=p4ge&x=1".to_owned(),
+            ),
         ];
         let scrub = of(&properties, |key| key == "key");
         let text = scrub.apply(
-            "n?token=abc123&x=1 failed, abc123 was wrong, pass1 too, zzz9 and hush-hush; h is fine",
+            "n?token=abc123&x=1 failed, abc123 was wrong, pass1 too, zzz9, p4ge and hush-hush; h is fine",
         );
         assert_eq!(
             text,
-            "n?*** failed, *** was wrong, *** too, *** and ***; h is fine"
+            "n?*** failed, *** was wrong, *** too, ***, *** and ***; h is fine"
         );
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::Instant;
 use tracing::{Instrument, debug, info, info_span};
 
-use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState};
+use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState, Stall};
 use super::hosts::Hosts;
 use super::inbox::Inbox;
 use super::origin::{FILE_TIMEOUT, Origin, unplayable};
@@ -225,6 +225,19 @@ impl Drop for Source {
     }
 }
 
+/// A source never goes without a word, whatever becomes of its reader.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let failure = Failure::new(Class::Other, "the reader of the source failed");
+            let mut state = self.state.lock();
+            state.state = SourceState::Ended;
+            state.failure = Some(failure.clone());
+            self.inbox.ended(self.id, failure);
+        }
+    }
+}
+
 /// The task that reads a source.
 struct Reader {
     id: SourceId,
@@ -419,7 +432,12 @@ impl Reader {
             return false;
         }
         let mut state = self.state.lock();
-        let begins = state.state != SourceState::Flowing && self.feed.has_started();
+        let begins = match state.state {
+            SourceState::Dialing => self.feed.has_started(),
+            // One track alone, or frozen frames, are no begin.
+            SourceState::Stalled => self.stalls().is_none(),
+            SourceState::Flowing | SourceState::Ended => false,
+        };
         if begins {
             state.state = SourceState::Flowing;
             state.flowing = Some(Instant::now());
@@ -431,6 +449,12 @@ impl Reader {
             self.inbox.facts(self.id);
         }
         begins
+    }
+
+    fn stalls(&self) -> Option<Stall> {
+        let now = Instant::now().into_std();
+        let progress = self.feed.progress().lock();
+        self.stall.and_then(|limit| progress.stall(now, limit))
     }
 
     fn stage(&self) -> Stage {
@@ -454,6 +478,9 @@ impl Reader {
 
     /// The next second, or the moment a stall would show.
     fn next_look(&self, news: Instant) -> Instant {
+        if self.state.lock().state == SourceState::Stalled {
+            return news;
+        }
         let due = self
             .stall
             .and_then(|limit| self.feed.progress().lock().stall_due(limit));
@@ -474,12 +501,7 @@ impl Reader {
             let text = "media came, but nothing to begin with: no keyframe, nor sound alone";
             return Some(Failure::new(Class::Timeout, text));
         }
-        let stall = self.stall.and_then(|limit| {
-            self.feed
-                .progress()
-                .lock()
-                .stall(std::time::Instant::now(), limit)
-        });
+        let stall = self.stalls();
         if stall.is_some() && stage == Stage::Flowing {
             let mut state = self.state.lock();
             state.state = SourceState::Stalled;
@@ -624,6 +646,54 @@ mod tests {
             assert_eq!(inbox.next().await, Wake::Facts(1), "what comes is told");
             sending.abort();
         }
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_panics_ends_its_source() {
+        let reader = reader(None);
+        let inbox = reader.inbox.clone();
+        let failed = tokio::spawn(async move {
+            let _reader = reader;
+            panic!("as a bug would have it");
+        });
+        assert!(failed.await.is_err());
+        let Wake::SourceEnded(1, failure) = inbox.next().await else {
+            panic!("it has ended");
+        };
+        assert_eq!(failure.class, Class::Other);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_is_told_once_a_second_while_one_track_goes_on() {
+        let (near, mut far) = tokio::io::duplex(64 * 1024);
+        let dialed = Dialed::rehearsed(&url(), near);
+        let sending = tokio::spawn(async move {
+            for at in (0..10_000).step_by(20) {
+                let sound = media(type_id::AUDIO, at, SOUND);
+                let picture = media(type_id::VIDEO, at, KEYFRAME);
+                let both = [sound, if at < 1_000 { picture } else { Vec::new() }].concat();
+                if far.write_all(&both).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let reader = reader(Some(Duration::from_millis(500)));
+        let (state, inbox) = (reader.state.clone(), reader.inbox.clone());
+        let reading = tokio::spawn(read(reader, dialed, 10_000));
+        let stalled = || state.lock().state == SourceState::Stalled;
+        while !stalled() {
+            inbox.next().await;
+        }
+        let mut told = 0;
+        let until = Instant::now() + Duration::from_secs(5);
+        while tokio::time::timeout_at(until, inbox.next()).await.is_ok() {
+            told += 1;
+            assert!(stalled());
+        }
+        assert!((4..=6).contains(&told), "{told} in five seconds");
+        reading.abort();
+        sending.abort();
     }
 
     #[tokio::test(start_paused = true)]

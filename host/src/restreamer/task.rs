@@ -188,7 +188,7 @@ impl Task {
     /// Failed or finished: waits for a change of the provision or of the plugin.
     async fn rest(&self) -> Option<Handover> {
         loop {
-            match self.shared.inbox.next().await {
+            match self.shared.inbox.next_at_rest().await {
                 Wake::Stop => return None,
                 Wake::Reconfigured(_) | Wake::Upgrade => {
                     self.shared.board.lock().revive();

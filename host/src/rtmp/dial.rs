@@ -45,7 +45,7 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 const FLUSH: Duration = Duration::from_secs(10);
 
 /// How to dial.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// `swfUrl` of connect.
     pub swf_url: Option<String>,
@@ -59,6 +59,16 @@ pub struct Options {
     pub trust: Trust,
     /// What is dialed for, when it is to feed a stream of this node.
     pub feeds: Option<Feeding>,
+}
+
+/// URLs of a player's page and file hold tokens and are not shown.
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("fc_subscribe", &self.fc_subscribe)
+            .field("trust", &self.trust)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a connection brought.
@@ -101,6 +111,9 @@ impl Dialed {
     ) -> Result<Self, Failure> {
         let mut route = Route::new(url.clone());
         let mut scrub = Scrub::default();
+        for url in [&options.swf_url, &options.page_url].into_iter().flatten() {
+            scrub.add_query_of(url);
+        }
         loop {
             scrub.add_url(route.url());
             let next = Self::follow(&mut route, purpose, options, policy).await;

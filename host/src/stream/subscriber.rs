@@ -4,7 +4,6 @@
 //! headers, and when it falls out of the ring it jumps to the newest keyframe.
 //! It hands out ready-to-send chunks and knows nothing of how they are sent.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,7 +17,8 @@ use super::hub::{Inner, Stream, Tip};
 const BATCH_FRAMES: usize = 64;
 /// See [`BATCH_FRAMES`].
 const BATCH_BYTES: usize = 256 * 1024;
-/// Jumps are counted within this time.
+/// After so long without a jump a subscriber keeps up again. The slowest jump seldom:
+/// a write's worth at 40 KB/s takes seconds.
 const JUMP_WINDOW: Duration = Duration::from_secs(60);
 
 /// What [`Subscriber::take`] found.
@@ -41,7 +41,9 @@ pub struct Subscriber {
     tip: watch::Receiver<Tip>,
     /// The next frame to hand out; `None` until a start exists.
     cursor: Option<u64>,
-    jumps: VecDeque<Instant>,
+    /// Jumps one after the other, and the last of them.
+    jumps: u32,
+    jumped: Option<Instant>,
     skipped: u64,
 }
 
@@ -54,7 +56,8 @@ impl Subscriber {
             stream,
             tip,
             cursor: None,
-            jumps: VecDeque::new(),
+            jumps: 0,
+            jumped: None,
             skipped: 0,
         }
     }
@@ -115,7 +118,7 @@ impl Subscriber {
                 };
                 if let Some(former) = former {
                     self.skipped += start.seq.saturating_sub(former);
-                    if self.jumped() {
+                    if self.jump(Instant::now()) {
                         return Batch::TooSlow;
                     }
                 }
@@ -146,18 +149,14 @@ impl Subscriber {
         }
     }
 
-    /// Counts a jump; true when there were too many within a minute.
-    fn jumped(&mut self) -> bool {
-        let now = Instant::now();
-        while self
-            .jumps
-            .front()
-            .is_some_and(|at| now.duration_since(*at) > JUMP_WINDOW)
-        {
-            self.jumps.pop_front();
+    /// Counts a jump; true when there were too many without a minute in between.
+    fn jump(&mut self, now: Instant) -> bool {
+        let former = self.jumped.replace(now);
+        if former.is_none_or(|at| now.saturating_duration_since(at) > JUMP_WINDOW) {
+            self.jumps = 0;
         }
-        self.jumps.push_back(now);
-        self.jumps.len() > self.stream.config().max_jumps as usize
+        self.jumps = self.jumps.saturating_add(1);
+        self.jumps > self.stream.config().max_jumps
     }
 }
 
@@ -191,6 +190,22 @@ mod tests {
         let feed = stream.feed(None);
         feed.attach();
         (stream, feed)
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_jumps_seldom_but_always_is_too_slow_in_the_end() {
+        let (stream, _feed) = stream(Config {
+            max_jumps: 3,
+            ..Config::default()
+        });
+        let begin = Instant::now();
+        let jumps = |every: u64| {
+            let mut subscriber = Subscriber::new(stream.clone());
+            let at = |n| begin + Duration::from_secs(n * every);
+            (0..100).take_while(|n| !subscriber.jump(at(*n))).count()
+        };
+        assert_eq!(jumps(20), 3, "never a minute without one");
+        assert_eq!(jumps(61), 100, "it catches up in between");
     }
 
     #[tokio::test]

@@ -118,12 +118,17 @@ impl Player {
             former.map_or_else(Default::default, |former| (former.sources, former.state));
         let at = <[u8; 4]>::try_from(state).map(u32::from_be_bytes);
         let at = at.map_or(list.first, |at| at as usize % list.files.len());
+        // What plays goes on until what was attached since does.
+        let (attached, others): (Vec<_>, Vec<_>) = sources
+            .into_iter()
+            .partition(|source| source.facts().attached);
+        let (source, former) = (attached.into_iter().next(), others.into_iter().next());
         Self {
             for_ever: list.for_ever(),
             list,
             at,
-            source: sources.into_iter().find(|source| source.facts().attached),
-            former: None,
+            source,
+            former: former.filter(|former| former.facts().on_air),
             failed: 0,
             over: false,
             due_ms: runtime::now_ms(),
@@ -140,7 +145,7 @@ impl Player {
                 Wake::Stop => return Outcome::Stopped,
                 Wake::Upgrade => {
                     return Outcome::HandedOver(Handover {
-                        sources: self.source.into_iter().collect(),
+                        sources: self.source.into_iter().chain(self.former).collect(),
                         state: position(self.at),
                     });
                 }

@@ -135,7 +135,8 @@ fn source_urls(properties: &Properties) -> Result<Vec<String>, Problem> {
     let one = properties
         .get(&["rtmpUri"])
         .map(|url| ("rtmpUri", url.to_owned()));
-    let more = properties.get(&["rtmpUris"]).map(list).unwrap_or_default();
+    let more = properties.get(&["rtmpUris"]).map(list).transpose()?;
+    let more = more.unwrap_or_default();
     let mut urls: Vec<String> = Vec::new();
     for (key, url) in one
         .into_iter()
@@ -153,20 +154,43 @@ fn source_urls(properties: &Properties) -> Result<Vec<String>, Problem> {
     }
 }
 
-/// A comma list, or the text of a JSON array of strings without escapes.
-fn list(text: &str) -> Vec<String> {
+/// A comma list, or the text of a JSON array.
+fn list(text: &str) -> Result<Vec<String>, Problem> {
     let text = text.trim();
-    let inner = text
-        .strip_prefix('[')
-        .and_then(|text| text.strip_suffix(']'));
-    let items = inner.unwrap_or(text).split(',').map(str::trim);
-    let plain = |item: &str| {
-        item.strip_prefix('"')
-            .and_then(|item| item.strip_suffix('"'))
-            .unwrap_or(item)
-            .to_owned()
-    };
-    items.filter(|item| !item.is_empty()).map(plain).collect()
+    if text.starts_with('[') {
+        return array(text).ok_or_else(|| {
+            problem(
+                "rtmpUris",
+                "must be a comma list or a JSON array of strings without escapes",
+            )
+        });
+    }
+    let items = text.split(',').map(str::trim);
+    Ok(items
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// The strings of a JSON array. URLs need no escapes; those that some writers use for
+/// slashes would hide a URL from whoever masks it.
+fn array(text: &str) -> Option<Vec<String>> {
+    let mut rest = text.strip_prefix('[')?.strip_suffix(']')?.trim();
+    let mut items = Vec::new();
+    while !rest.is_empty() {
+        let (item, after) = rest.strip_prefix('"')?.split_once('"')?;
+        if item.contains('\\') {
+            return None;
+        }
+        items.push(item.to_owned());
+        let after = after.trim_start();
+        rest = match after.strip_prefix(',') {
+            Some(next) if !next.trim().is_empty() => next.trim_start(),
+            None if after.is_empty() => after,
+            _ => return None,
+        };
+    }
+    Some(items)
 }
 
 /// The host parses the URL when it dials; here only what a person gets wrong.
@@ -421,6 +445,23 @@ mod tests {
             urls(&[("rtmpUris", r#"["rtmp://h/a/n","rtmp://i/a/n"]"#)]),
             both
         );
+        let comma = ["rtmp://h/a/n?at=1,2", "rtmp://i/a/n"];
+        assert_eq!(
+            urls(&[(
+                "rtmpUris",
+                r#" [ "rtmp://h/a/n?at=1,2" , "rtmp://i/a/n" ] "#
+            )]),
+            comma
+        );
+        for bad in [
+            r#"["rtmp:\/\/h\/a\/n"]"#,
+            r#"["rtmp://h/a/n""#,
+            r#"["rtmp://h/a/n",]"#,
+            r#"["rtmp://h/a/n" "rtmp://i/a/n"]"#,
+            "[rtmp://h/a/n]",
+        ] {
+            assert_eq!(refused(&[("rtmpUris", bad)]), "rtmpUris", "{bad}");
+        }
         let repeated = ("rtmpUris", "rtmp://h/a/n,rtmp://i/a/n");
         assert_eq!(urls(&[("rtmpUri", "rtmp://h/a/n"), repeated]), both);
         assert_eq!(

@@ -1,10 +1,11 @@
 //! Where a server sends a client: a redirect or a reconnect, read beside the URL
 //! that was asked for.
 //!
-//! Invariants: user and password go along only to the same scheme, host and port;
-//! the text of what comes out is the same URL when it is read again.
+//! Invariants: user and password go along only to the same scheme, host and port, and
+//! the query of a name that was asked for over TLS only over TLS; the text of what
+//! comes out is the same URL when it is read again.
 
-use super::{MAX_LENGTH, Origin, RtmpUrl, UrlError, parse_path};
+use super::{MAX_LENGTH, Origin, RtmpUrl, Scheme, UrlError, parse_path};
 
 impl RtmpUrl {
     /// The URL of a redirect (`ex.redirect`). Servers give the new tcUrl, some the
@@ -56,6 +57,11 @@ impl RtmpUrl {
     }
 
     fn moved(&self, origin: Origin, app: &str, name: &str) -> Result<RtmpUrl, UrlError> {
+        let bares = (self.scheme, origin.scheme) == (Scheme::Rtmps, Scheme::Rtmp);
+        // A query of the server's own making is its to give away.
+        if bares && name == self.name && name.contains('?') {
+            return Err(UrlError::Downgrade);
+        }
         let same = origin.scheme == self.scheme
             && origin.port == self.port
             && origin.host.eq_ignore_ascii_case(&self.host);
@@ -143,6 +149,24 @@ mod tests {
             assert_eq!(from.redirected(to), Err(UrlError::NoText), "{to}");
             assert_eq!(from.reconnected(to), Err(UrlError::NoText), "{to}");
         }
+    }
+
+    #[test]
+    fn a_query_that_came_over_tls_does_not_go_on_in_the_clear() {
+        let from = url("rtmps://a/live/cam?t=1");
+        for to in ["rtmp://b/live", "rtmp://a/live/cam?t=1"] {
+            assert_eq!(from.redirected(to), Err(UrlError::Downgrade), "{to}");
+        }
+        assert_eq!(from.reconnected("rtmp://b/live"), Err(UrlError::Downgrade));
+        for to in [
+            "rtmps://b/live",
+            "rtmp://b/live/cam",
+            "rtmp://b/live/cam?own=1",
+        ] {
+            assert!(from.redirected(to).is_ok(), "{to}");
+        }
+        let bare = url("rtmps://a/live/cam");
+        assert!(bare.redirected("rtmp://b/live").is_ok(), "nothing to hide");
     }
 
     #[test]

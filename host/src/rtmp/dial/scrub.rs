@@ -29,6 +29,13 @@ impl Scrub {
         self.add(secrets_of(url));
     }
 
+    /// The query of any URL, and its values.
+    pub fn add_query_of(&mut self, url: &str) {
+        if let Some((_, query)) = url.split_once('?') {
+            self.add(values_of(query));
+        }
+    }
+
     /// More of them.
     pub fn add(&mut self, secrets: impl IntoIterator<Item = String>) {
         let secrets = secrets.into_iter();
@@ -58,14 +65,18 @@ fn secrets_of(url: &RtmpUrl) -> Vec<String> {
     }
     for part in [url.app(), url.name()] {
         if let Some((_, query)) = part.split_once('?') {
-            secrets.push(query.to_owned());
-            let values = query
-                .split('&')
-                .map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
-            secrets.extend(values.map(str::to_owned));
+            secrets.extend(values_of(query));
         }
     }
     secrets
+}
+
+/// A query and its values.
+fn values_of(query: &str) -> impl Iterator<Item = String> {
+    let values = query
+        .split('&')
+        .map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    [query].into_iter().chain(values).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub enum Purpose {
 }
 
 /// What a client session is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ClientConfig {
     /// The stream.
     pub url: RtmpUrl,
@@ -33,6 +33,17 @@ pub struct ClientConfig {
     pub page_url: Option<String>,
     /// Send FCSubscribe before play, as some networks want it.
     pub fc_subscribe: bool,
+}
+
+// URLs of a player's page and file hold tokens, so `Debug` does not show them.
+impl std::fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("url", &self.url)
+            .field("purpose", &self.purpose)
+            .field("fc_subscribe", &self.fc_subscribe)
+            .finish_non_exhaustive()
+    }
 }
 
 const PLAYER: &str = "LNX 9,0,124,2";

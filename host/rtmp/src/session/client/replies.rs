@@ -181,6 +181,14 @@ fn classify(code: &str, description: &str, redirect: Option<&str>) -> RejectClas
     }
     let said = format!("{code} {description}").to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    // A code that leaves no doubt beats words, which may be part of a stream's name.
+    let absent = matches!(
+        code,
+        "NetStream.Play.StreamNotFound" | "NetConnection.Connect.InvalidApp"
+    );
+    if absent && !says(&["authmod"]) {
+        return RejectClass::NotFound;
+    }
     if says(&[
         "authmod",
         "unauthorized",
@@ -212,4 +220,24 @@ fn opens_with(payload: &[u8], name: &str) -> bool {
         .is_some_and(|(length, rest)| {
             usize::from(*length) == name.len() && rest.starts_with(name.as_bytes())
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_beats_the_words_beside_it() {
+        let class = |code, words| classify(code, words, None);
+        let absent = "NetStream.Play.StreamNotFound";
+        assert_eq!(
+            class(absent, "stream denied-cam not found"),
+            RejectClass::NotFound
+        );
+        assert_eq!(class(absent, "[ authmod=adobe ]"), RejectClass::Auth);
+        let failed = "NetStream.Play.Failed";
+        assert_eq!(class(failed, "access denied"), RejectClass::Auth);
+        assert_eq!(class(failed, "no such stream"), RejectClass::NotFound);
+        assert_eq!(class(failed, "busy"), RejectClass::Rejected);
+    }
 }
