@@ -169,6 +169,8 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::restreamer::host::Class;
 
@@ -195,13 +197,15 @@ mod tests {
         let inbox = Inbox::default();
         inbox.swapped(false);
         assert_eq!(inbox.take(), None, "the run stays on its build");
-        assert_eq!(inbox.next_at_rest().await, Wake::Upgrade);
+        let at_rest = || inbox.next_at_rest().now_or_never();
+        assert_eq!(at_rest(), Some(Wake::Upgrade));
+        assert_eq!(at_rest(), None);
         inbox.swapped(false);
         inbox.begin_run();
         inbox.facts(1);
-        assert_eq!(inbox.next_at_rest().await, Wake::Facts(1), "it has run");
+        assert_eq!(at_rest(), Some(Wake::Facts(1)), "it has run");
         inbox.swapped(true);
-        assert_eq!(inbox.next().await, Wake::Upgrade);
+        assert_eq!(inbox.take(), Some(Wake::Upgrade));
     }
 
     #[tokio::test]

@@ -586,7 +586,8 @@ mod tests {
         assert_eq!(session.shared.open_sources(), [id]);
         session.shared.repeat_ends();
         session.shared.repeat_ends();
-        assert_eq!(session.wait(None).await, ended);
+        let again = session.wait(Some(Duration::from_secs(5))).await;
+        assert_eq!(again, ended);
         let more = session.wait(Some(Duration::from_millis(10))).await;
         assert_eq!(more, Wake::Timer, "once a run");
         assert_eq!(session.shared.board.lock().history.len(), 1);

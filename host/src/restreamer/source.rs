@@ -638,7 +638,9 @@ mod tests {
             });
             let reader = reader(Some(Duration::from_millis(2_500)));
             let (state, inbox) = (reader.state.clone(), reader.inbox.clone());
-            let failure = read(reader, dialed, 10_000).await;
+            let reading = read(reader, dialed, 10_000);
+            let failure = tokio::time::timeout(Duration::from_secs(120), reading).await;
+            let failure = failure.expect("it ends");
             assert_eq!(failure.class, Class::Timeout, "{failure}");
             assert!(failure.text.contains("keyframe"), "{failure}");
             assert_eq!(begin.elapsed().as_secs(), 30);
@@ -657,8 +659,9 @@ mod tests {
             panic!("as a bug would have it");
         });
         assert!(failed.await.is_err());
-        let Wake::SourceEnded(1, failure) = inbox.next().await else {
-            panic!("it has ended");
+        let told = tokio::time::timeout(Duration::from_secs(5), inbox.next()).await;
+        let Ok(Wake::SourceEnded(1, failure)) = told else {
+            panic!("it has ended: {told:?}");
         };
         assert_eq!(failure.class, Class::Other);
     }

@@ -334,9 +334,10 @@ mod tests {
     async fn nothing_is_lost_when_waiting_for_it_is_given_up_again_and_again() {
         const FRAMES: u32 = 100;
         let url = RtmpUrl::parse("rtmp://h/live/s").expect("legal");
-        // So narrow that each pong waits to be sent.
-        let (near, far) = tokio::io::duplex(8);
-        let (mut from, mut to) = tokio::io::split(far);
+        // What comes is there at once, and each pong waits to be sent.
+        let ((from_peer, mut to), (to_peer, mut from)) =
+            (tokio::io::duplex(64 * 1024), tokio::io::duplex(8));
+        let near = tokio::io::join(from_peer, to_peer);
         let mut dialed = Dialed::rehearsed(&url, near);
         let sending = tokio::spawn(async move {
             for at in 0..FRAMES {
