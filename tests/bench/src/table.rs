@@ -192,7 +192,7 @@ fn table(
                 return "failed".to_owned();
             };
             let median = ranked[(ranked.len() - 1) / 2];
-            let base = base.filter(|base| base.is_finite() && result.contender != reference);
+            let base = base.filter(|base| base.is_normal() && result.contender != reference);
             let median = (ranked.len() > 1)
                 .then(|| value(median, scenario))
                 .flatten();
