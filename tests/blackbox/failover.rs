@@ -85,7 +85,8 @@ fn a_standby_takes_over_without_a_dial_when_the_first_source_stalls() {
     });
 
     let dials = second.dials();
-    let begin = Instant::now();
+    // With the last frames of the first source.
+    let begin = Instant::now() - Duration::from_secs(1);
     first.set(Behaviour::Silent);
     player.wait_for_more(120, SOON);
     wait_for_source(&api, "warm-sources", &second);

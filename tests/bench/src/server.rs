@@ -8,7 +8,8 @@ use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::ValueEnum;
@@ -179,18 +180,21 @@ fn relay(grain: Grain, task: &Task<'_>) -> anyhow::Result<Server> {
     })
 }
 
-/// Plays every stream until its first message, and once more when that fails: for
-/// servers that pull when they are asked, and refuse whoever asks first.
-fn ask_for(server: &Server, pulls: usize) {
-    for pull in 0..pulls {
-        // The answer is the second loop's to see.
-        drop(Player::attach(&format!("{}{pull}", server.url())));
-    }
-    for pull in 0..pulls {
-        let url = format!("{}{pull}", server.url());
-        eventually(&format!("{url} plays"), FIRST_MEDIA, || {
-            Player::attach(&url).map_err(|error| format!("{error:#}; {}", server.said()))
-        });
+/// Plays every stream until its first message, and again when that fails: for servers
+/// that pull when they are asked, and refuse whoever asks first. They are left alone
+/// in between: asked twice before its pull is there, xiu pulls twice, and plays neither.
+fn ask_for(server: &Server, pulls: usize) -> anyhow::Result<()> {
+    /// A pull on loopback is there by then.
+    const PAUSE: Duration = Duration::from_secs(2);
+    let mut left: Vec<usize> = (0..pulls).collect();
+    let end = Instant::now() + FIRST_MEDIA;
+    loop {
+        left.retain(|pull| Player::attach(&format!("{}{pull}", server.url())).is_err());
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "{} streams never played", left.len());
+        thread::sleep(PAUSE);
     }
 }
 

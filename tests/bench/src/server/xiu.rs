@@ -58,6 +58,6 @@ pub(super) fn start(task: &Task<'_>) -> anyhow::Result<Server> {
         api: None,
         _folder: Some(folder),
     };
-    ask_for(&server, task.pulls);
+    ask_for(&server, task.pulls)?;
     Ok(server)
 }
