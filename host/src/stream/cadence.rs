@@ -3,7 +3,7 @@
 //! Each departure costs a write for every subscriber, whatever it carries, so that
 //! waiting a little is what makes a large audience cheap. Pure: time and the size of
 //! the audience are arguments. Invariant: no frame waits longer than the window, or
-//! than [`SOUND_WAIT`] when there is none.
+//! than 40 ms when there is none.
 
 use std::time::{Duration, Instant};
 

@@ -65,6 +65,8 @@ enum Connect {
     Asked(Offer),
     Accepted {
         app: String,
+        /// Of the connect that was answered.
+        transaction: f64,
     },
     Rejected,
 }

@@ -1,7 +1,7 @@
 //! How much a source is asked for at a time, and how often.
 //!
 //! Each read costs as much as many frames, so that a source whose stream waits for a
-//! window anyway is read once a window: the kernel holds what comes meanwhile. Pure.
+//! long window anyway is read once a window: the kernel holds what comes meanwhile. Pure.
 
 use std::time::Duration;
 
@@ -12,6 +12,8 @@ use tokio::time::Instant;
 const LEAST: usize = 4 * 1024;
 /// See [`LEAST`]. 20 ms at 6 Mbit/s.
 const MOST: usize = 16 * 1024;
+/// For a shorter window the timer costs more than the reads it spares (measured).
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// However long the window is: a peer's sending is not to be held up.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -36,7 +38,10 @@ impl Default for Intake {
 impl Intake {
     /// How long to let media gather between two reads; zero reads at once what comes.
     pub(super) fn set_pause(&mut self, pause: Duration) {
-        self.pause = pause.min(LONGEST_PAUSE);
+        self.pause = match pause {
+            pause if pause < SHORTEST_PAUSE => Duration::ZERO,
+            pause => pause.min(LONGEST_PAUSE),
+        };
         if self.pause.is_zero() {
             self.rest = None;
         }
@@ -68,14 +73,17 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_source_is_read_once_a_window_and_on_at_once_when_it_sends_more() {
+    fn a_source_is_read_once_a_long_window_and_on_at_once_when_it_sends_more() {
         let now = Instant::now();
         let mut intake = Intake::default();
         intake.took(100, LEAST, now);
         assert_eq!(intake.rest(), None, "no window, no pause");
         intake.set_pause(20 * MS);
         intake.took(100, LEAST, now);
-        assert_eq!(intake.rest(), Some(now + 20 * MS));
+        assert_eq!(intake.rest(), None, "too short to pause for");
+        intake.set_pause(60 * MS);
+        intake.took(100, LEAST, now);
+        assert_eq!(intake.rest(), Some(now + 60 * MS));
         intake.took(LEAST, LEAST, now);
         assert_eq!(intake.rest(), None, "there may be more");
         intake.set_pause(1_000 * MS);

@@ -47,7 +47,7 @@ impl ServerSession {
                 "releaseStream" | "FCUnsubscribe" | "pause" | "seek" | "receiveAudio"
                 | "receiveVideo",
                 _,
-            ) => self.reply_result(command, &[Value::Null]),
+            ) => self.reply_habit(command),
             // Answers to things we never ask.
             ("_result" | "_error" | "onStatus", _) => {}
             _ => self.reply_error(command, "NetConnection.Call.Failed", "method not found"),
@@ -182,7 +182,7 @@ impl ServerSession {
 
     fn app(&self) -> String {
         match &self.connect {
-            Connect::Accepted { app } => app.clone(),
+            Connect::Accepted { app, .. } => app.clone(),
             _ => String::new(),
         }
     }

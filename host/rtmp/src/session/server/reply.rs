@@ -27,7 +27,7 @@ impl ServerSession {
         };
         let app = std::mem::take(&mut offer.app);
         let (transaction, enhanced) = (offer.transaction, offer.enhanced);
-        self.connect = Connect::Accepted { app };
+        self.connect = Connect::Accepted { app, transaction };
         self.link
             .control(Control::WindowAckSize(self.config.window_ack));
         self.link
@@ -152,6 +152,16 @@ impl ServerSession {
         }
     }
 
+    /// Answers what clients tell out of habit. A client that tells it under the number of
+    /// its connect would take the answer for one to that, and begin anew (xiu's pulls).
+    pub(super) fn reply_habit(&mut self, command: &Command) {
+        let of_connect = matches!(self.connect,
+            Connect::Accepted { transaction, .. } if transaction == command.transaction);
+        if !of_connect {
+            self.reply_result(command, &[Value::Null]);
+        }
+    }
+
     pub(super) fn reply_error(&mut self, command: &Command, code: &str, description: &str) {
         if command.transaction != 0.0 {
             self.link.command(
@@ -169,7 +179,7 @@ impl ServerSession {
     /// FCPublish and its kin: a result and a call in return, as Flash Media
     /// Server does it.
     pub(super) fn reply_fc(&mut self, command: &Command, call: &str, code: &str) {
-        self.reply_result(command, &[Value::Null]);
+        self.reply_habit(command);
         let name = command.text(0).unwrap_or_default();
         let name = name.split('?').next().unwrap_or_default();
         self.link.command(
