@@ -14,7 +14,8 @@ const MAX_MILLIS: u16 = 1_000;
 /// What is said of a bad value.
 const TOLD: &str = "must be \"low\", or milliseconds from 0 to 1000";
 
-/// Milliseconds that a frame may wait for others, or `low`: no wait, every frame at once.
+/// Milliseconds that a frame may wait for others, or `low`: no wait, every frame at once
+/// (see `stream::cadence` for the sound of large audiences).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency(u16);
 
