@@ -160,6 +160,7 @@ impl Stream {
         let former = self.window.swap(millis(latency), Ordering::Relaxed);
         if former != millis(latency) {
             self.timer.notify_one();
+            self.pump.recall();
         }
     }
 

@@ -195,7 +195,7 @@ impl Seat {
             };
             let cursor = *cursor;
             batch.gather(stream, cursor, self.stream_id);
-            if batch.is_lost() {
+            if batch.lost {
                 state.give_back(cursor, Bytes::new());
                 self.called.notify_one();
                 return true;
@@ -249,10 +249,6 @@ struct Batch {
 }
 
 impl Batch {
-    fn is_lost(&self) -> bool {
-        self.lost
-    }
-
     fn gather(&mut self, stream: &Stream, cursor: u64, stream_id: u32) {
         if self.key == Some((cursor, stream_id)) {
             return;
@@ -358,6 +354,15 @@ impl Pump {
 
     fn forget(&self, shard: usize) {
         self.shards[shard].taps.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Every owner is to look: what it set up its socket for has changed.
+    pub(super) fn recall(&self) {
+        for shard in &self.shards {
+            let seats = shard.seats.lock();
+            let newcomers = shard.newcomers.lock();
+            seats.iter().chain(&*newcomers).for_each(|s| s.give_back());
+        }
     }
 
     fn list(&self, stream: &Arc<Stream>, seat: &Arc<Seat>) {
@@ -554,6 +559,18 @@ mod tests {
         out.clear();
         subscriber.take(&mut out);
         assert_eq!(out.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn another_latency_calls_the_owners() {
+        let stage = Stage::new();
+        let outlet = Narrow::new(usize::MAX);
+        let (subscriber, tap) = stage.subscriber(&outlet);
+        assert!(tap.open(&subscriber));
+        stage.stream.set_latency(Some(Latency::LOW));
+        assert!(!tap.is_returned(), "it is the same");
+        stage.stream.set_latency(Some(Latency::default()));
+        tap.returned().await;
     }
 
     #[tokio::test]
