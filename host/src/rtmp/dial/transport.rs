@@ -3,19 +3,25 @@
 //! An enum and not a box of a trait: the plain path stays a direct call with the
 //! kernel's vectored write.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
+#[cfg(test)]
+use tokio::io::AsyncRead;
+use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+use super::socket::Socket;
 
 /// A connection's transport.
 #[derive(Debug)]
 pub(super) enum Transport {
     /// `rtmp://`.
-    Plain(TcpStream),
+    Plain(Socket),
     /// `rtmps://`.
     Tls(Box<TlsStream<TcpStream>>),
     /// Whatever a test plays with.
@@ -33,17 +39,33 @@ pub(crate) trait Io:
 #[cfg(test)]
 impl<T: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static> Io for T {}
 
-impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
+impl Transport {
+    /// Waits for bytes. Cancel safe. Of a plain connection the buffer is lent when they
+    /// are there; else `room` is what it may grow by.
+    pub(super) async fn receive(
+        &mut self,
+        buffer: &mut BytesMut,
+        room: usize,
+    ) -> io::Result<usize> {
+        match self {
+            Self::Plain(io) => poll_fn(|cx| io.poll_receive(cx, buffer)).await,
+            Self::Tls(io) => {
+                buffer.reserve(room);
+                io.read_buf(buffer).await
+            }
             #[cfg(test)]
-            Self::Rehearsed(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Rehearsed(io) => {
+                buffer.reserve(room);
+                io.read_buf(buffer).await
+            }
+        }
+    }
+
+    /// The socket of a plain connection, which can be parked.
+    pub(super) fn plain(&mut self) -> Option<&mut Socket> {
+        match self {
+            Self::Plain(io) => Some(io),
+            _ => None,
         }
     }
 }
