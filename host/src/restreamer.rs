@@ -5,15 +5,18 @@
 //! tells how they are; it is told what should run and does not ask why.
 
 pub mod board;
+mod fetch;
 pub mod host;
 pub mod hosts;
 pub mod inbox;
 pub mod origin;
 pub mod probe;
+mod reading;
 pub mod scrub;
 pub mod session;
 pub mod source;
 mod successor;
+pub mod target;
 pub mod task;
 
 use std::collections::HashMap;
@@ -34,9 +37,11 @@ use crate::plugin::{Plugins, Swap};
 use crate::rtmp::dial::OwnPulls;
 use crate::rtmp::policy::Policy;
 use crate::stream::{Latency, NameTaken, Stream, Streams};
+pub use host::{TargetFacts, TargetState};
+
 use host::Properties;
 use hosts::Hosts;
-use session::Shared;
+use session::{Local, Shared};
 
 /// What a restreamer is to do.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,6 +52,8 @@ pub struct Assigned {
     pub stream: StreamGuid,
     /// The type.
     pub kind: RestreamType,
+    /// Whether it feeds its stream; else it reads it, and the stream is somebody else's.
+    pub feeds: bool,
     /// The type's properties.
     pub properties: Properties,
     /// How long the stream's frames may wait to be sent together, if it says.
@@ -90,6 +97,8 @@ pub struct Status {
     pub next_attempt: Option<Duration>,
     pub error: Option<String>,
     pub history: Vec<Incident>,
+    /// Where media goes to, without secrets.
+    pub targets: Vec<(String, TargetFacts)>,
     pub plugin: Option<(String, String)>,
     pub epoch: u64,
 }
@@ -105,8 +114,10 @@ struct Running {
 impl Running {
     /// Subscribers stay. One that reads its stream has nothing to say here.
     fn retime(&self, assigned: &Assigned) {
-        if self.assigned.latency != assigned.latency {
-            self.shared.stream.set_latency(assigned.latency);
+        if let Some(stream) = &self.shared.local.feeds
+            && self.assigned.latency != assigned.latency
+        {
+            stream.set_latency(assigned.latency);
         }
     }
 }
@@ -195,7 +206,15 @@ impl Restreamers {
                 }
                 current.assigned = assigned;
             }
-            Some(current) => self.change_type(current, assigned),
+            Some(current) if current.assigned.feeds == assigned.feeds => {
+                self.change_type(current, assigned);
+            }
+            Some(current) => {
+                self.0.end(&current.shared);
+                running.remove(&key);
+                drop(running);
+                self.ensure(assigned);
+            }
         }
     }
 
@@ -262,7 +281,7 @@ impl Restreamers {
             return self.0.blocked.lock().get(&key).map(Blocked::status);
         };
         let (phase, since) = current.shared.phase();
-        let source = current.shared.source();
+        let (source, targets) = (current.shared.source(), current.shared.targets());
         let board = current.shared.board.lock();
         let version = current.version.lock().clone();
         Some(Status {
@@ -273,6 +292,7 @@ impl Restreamers {
             next_attempt: board.next_attempt(),
             error: board.error.clone(),
             history: board.history.iter().cloned().collect(),
+            targets,
             plugin: version.map(|version| (current.assigned.kind.to_string(), version)),
             epoch: current.assigned.epoch,
         })
@@ -313,36 +333,49 @@ impl Restreamers {
     }
 
     fn start(&self, assigned: &Assigned) -> Result<Running, NameTaken> {
-        let stream = self.0.streams.open(&assigned.stream).inspect_err(|taken| {
+        let feeds = assigned
+            .feeds
+            .then(|| self.0.streams.open(&assigned.stream));
+        let feeds = feeds.transpose().inspect_err(|taken| {
             warn!(provision = %assigned.provision, stream = %assigned.stream, %taken, "cannot start a restreamer");
         })?;
-        if assigned.latency.is_some() {
+        if let Some(stream) = feeds.as_ref().filter(|_| assigned.latency.is_some()) {
             stream.set_latency(assigned.latency);
         }
-        let shared = self.shared(stream, assigned);
+        let shared = self.shared(self.local(feeds, assigned), assigned);
         Ok(self.spawn(assigned.clone(), shared))
+    }
+
+    fn local(&self, feeds: Option<Arc<Stream>>, assigned: &Assigned) -> Local {
+        Local {
+            feeds,
+            guid: assigned.stream.clone(),
+            streams: Some(self.0.streams.clone()),
+        }
     }
 
     /// The new type begins on the same stream; subscribers stay.
     fn change_type(&self, current: &mut Running, assigned: Assigned) {
-        let stream = current.shared.stream.clone();
+        let local = current.shared.local.clone();
         current.retime(&assigned);
         current.shared.board.lock().stop();
         current.shared.close();
         current.shared.inbox.stop();
-        let shared = self.shared(stream, &assigned);
+        let shared = self.shared(local, &assigned);
         *current = self.spawn(assigned, shared);
     }
 
-    fn shared(&self, stream: Arc<Stream>, assigned: &Assigned) -> Arc<Shared> {
+    fn shared(&self, local: Local, assigned: &Assigned) -> Arc<Shared> {
         let (hosts, properties) = (self.0.hosts.clone(), assigned.properties.clone());
         Arc::new(Shared::new(
-            stream,
+            local,
             hosts,
             self.0.media.clone(),
             properties,
             self.secret_keys(&assigned.kind),
             self.0.limits.sources,
+            // Grants come with the operator's side.
+            Arc::new(|_, _| false),
         ))
     }
 
@@ -368,9 +401,17 @@ impl Restreamers {
             version: version.clone(),
             log_lines: self.0.limits.log_lines,
         };
+        let local = &shared.local;
+        let reads = local.streams.clone().filter(|_| local.feeds.is_none());
+        let follow =
+            reads.map(|streams| reading::follow(streams, local.guid.clone(), shared.inbox.clone()));
         let run = async move {
             info!("restreamer started");
-            task.run().await;
+            match follow {
+                // Whichever ends, the restreamer stops.
+                Some(follow) => drop(tokio::join!(task.run(), follow)),
+                None => task.run().await,
+            }
         };
         self.0.drain.spawn(run.instrument(span));
         Running {
@@ -401,6 +442,7 @@ impl Blocked {
             next_attempt: None,
             error: Some(format!("{class}: {text}")),
             history: vec![self.incident.clone()],
+            targets: Vec::new(),
             plugin: None,
             epoch: self.assigned.epoch,
         }
@@ -411,7 +453,9 @@ impl Inner {
     fn end(&self, shared: &Arc<Shared>) {
         shared.board.lock().stop();
         shared.close();
-        self.streams.end(&shared.stream);
+        if let Some(stream) = &shared.local.feeds {
+            self.streams.end(stream);
+        }
         shared.inbox.stop();
     }
 }
@@ -445,6 +489,7 @@ mod tests {
             provision: "p-1".parse().expect("legal"),
             stream: "live/a".parse().expect("legal"),
             kind: "rtmp".parse().expect("legal"),
+            feeds: true,
             properties: vec![("rtmpUri".into(), "rtmp://127.0.0.1:9/live/s".into())],
             latency: None,
             epoch: 1,

@@ -176,6 +176,7 @@ fn no_field_of_a_status_element_is_ever_missing() {
         "history",
         "media",
         "bytesIn",
+        "targets",
         "plugin",
         "epoch",
     ];

@@ -72,7 +72,12 @@ impl Task {
         let attempts = self.shared.board.lock().attempts;
         info!(
             attempts,
-            bytes = self.shared.stream.snapshot().bytes_in,
+            bytes = self
+                .shared
+                .local
+                .feeds
+                .as_ref()
+                .map(|stream| stream.snapshot().bytes_in),
             "restreamer stopped"
         );
     }
@@ -119,20 +124,21 @@ impl Task {
             Outcome::HandedOver(handover) => {
                 info!(
                     sources = handover.sources.len(),
+                    targets = handover.targets.len(),
                     "handed over to the newest build"
                 );
-                self.shared.keep_only(&handover.sources);
+                self.shared.keep_only(&handover.sources, &handover.targets);
                 Next::Run(handover)
             }
             Outcome::GaveUp(text) => {
                 let text = self.shared.scrubbed(&text);
                 info!(reason = text, "the policy gave up");
-                self.shared.keep_only(&[]);
+                self.shared.keep_only(&[], &[]);
                 self.shared.board.lock().fail("gave-up", &text);
                 Next::Rest
             }
             Outcome::Finished | Outcome::Stopped => {
-                self.shared.keep_only(&[]);
+                self.shared.keep_only(&[], &[]);
                 self.shared
                     .board
                     .lock()
@@ -159,7 +165,7 @@ impl Task {
         }
         warn!(kind = crash.kind(), reason = %crash, traps = traps.len(), "the plugin crashed");
         if traps.len() >= TRAPS {
-            self.shared.keep_only(&[]);
+            self.shared.keep_only(&[], &[]);
             self.shared
                 .board
                 .lock()
@@ -179,6 +185,7 @@ impl Task {
         tokio::select! {
             () = tokio::time::sleep(pause) => Next::Run(Handover {
                 sources: self.shared.open_sources(),
+                targets: self.shared.open_targets(),
                 state: self.shared.last_checkpoint(),
             }),
             () = self.shared.inbox.stopped() => Next::End,
@@ -194,7 +201,13 @@ impl Task {
                     self.shared.board.lock().revive();
                     return Some(Handover::default());
                 }
-                Wake::Timer | Wake::Facts(_) | Wake::SourceEnded(..) | Wake::Reachable => {}
+                Wake::Timer
+                | Wake::Facts(_)
+                | Wake::SourceEnded(..)
+                | Wake::TargetEnded(..)
+                | Wake::StreamBegan
+                | Wake::StreamEnded
+                | Wake::Reachable => {}
             }
         }
     }

@@ -8,6 +8,8 @@ mod connect;
 mod failure;
 mod intake;
 mod own;
+mod publishing;
+mod reach;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 mod resolve;
@@ -30,6 +32,8 @@ use tracing::debug;
 
 pub use failure::{Class, Failure};
 pub use own::{Feeding, OwnPulls};
+pub use publishing::Publishing;
+pub use reach::reach;
 pub use scrub::Scrub;
 pub use tls::{Trust, verifying};
 
