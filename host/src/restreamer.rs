@@ -95,6 +95,8 @@ pub struct Status {
     pub source: Option<String>,
     pub attempt: u64,
     pub next_attempt: Option<Duration>,
+    /// What the policy says of its wait.
+    pub text: Option<String>,
     pub error: Option<String>,
     pub history: Vec<Incident>,
     /// Where media goes to, without secrets.
@@ -229,6 +231,18 @@ impl Restreamers {
             .for_each(|assigned| self.ensure(assigned));
     }
 
+    /// A provision's policies that gave up, or were finished, begin anew: somebody asks for
+    /// them again.
+    pub fn again(&self, provision: &ProvisionGuid) {
+        let running = self.0.running.lock();
+        let of_it = running.iter().filter(|((of, _), _)| of == provision);
+        for (_, current) in of_it {
+            if current.shared.board.lock().may_begin_anew() {
+                current.shared.inbox.again();
+            }
+        }
+    }
+
     /// Stops a restreamer. Its sources and its stream are closed when this returns;
     /// its guest is told and gets two seconds.
     pub fn stop(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
@@ -290,6 +304,7 @@ impl Restreamers {
             source,
             attempt: board.attempts,
             next_attempt: board.next_attempt(),
+            text: board.text(),
             error: board.error.clone(),
             history: board.history.iter().cloned().collect(),
             targets,
@@ -440,6 +455,7 @@ impl Blocked {
             source: None,
             attempt: 0,
             next_attempt: None,
+            text: None,
             error: Some(format!("{class}: {text}")),
             history: vec![self.incident.clone()],
             targets: Vec::new(),

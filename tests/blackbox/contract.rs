@@ -172,6 +172,7 @@ fn no_field_of_a_status_element_is_ever_missing() {
         "source",
         "attempt",
         "nextAttemptMs",
+        "statusText",
         "error",
         "history",
         "media",

@@ -42,6 +42,8 @@ pub(super) struct StreamElement {
     /// How often it was dialled.
     attempt: Option<u64>,
     next_attempt_ms: Option<u64>,
+    /// What the plugin says of its wait.
+    status_text: Option<String>,
     /// Why it is not live.
     error: Option<String>,
     history: Option<Vec<Incident>>,
@@ -257,6 +259,7 @@ impl StreamElement {
         Self {
             source: None,
             error: None,
+            status_text: None,
             history: None,
             targets: None,
             provision_guid: None,
@@ -328,6 +331,7 @@ impl StreamElement {
         self.source = status.source;
         self.attempt = Some(status.attempt);
         self.next_attempt_ms = status.next_attempt.map(millis);
+        self.status_text = status.text;
         self.error = status.error;
         self.history = Some(status.history.into_iter().map(incident).collect());
         self.targets = Some(status.targets.into_iter().map(Target::from).collect());
@@ -385,6 +389,7 @@ mod tests {
             source: Some("rtmp://***@host/live/a?***".into()),
             attempt: 3,
             next_attempt: Some(Duration::from_millis(250)),
+            text: None,
             error: Some("refused".into()),
             history: vec![crate::restreamer::Incident {
                 at: jiff::Timestamp::UNIX_EPOCH,

@@ -72,6 +72,11 @@ impl Inbox {
         });
     }
 
+    /// A run that ended by its own decision is to begin anew.
+    pub fn again(&self) {
+        self.put(|pending| pending.newer = true);
+    }
+
     /// The provision has other properties now.
     pub fn reconfigure(&self, properties: Properties) {
         self.put(|pending| pending.reconfigured = Some(properties));

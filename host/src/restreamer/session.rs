@@ -30,6 +30,8 @@ use crate::stream::{Stream, Streams};
 
 /// A message longer than this is cut.
 const LOG_BYTES: usize = 1024;
+/// And a text for the status.
+const STATUS_TEXT: usize = 200;
 /// The longest first-media timeout a guest can ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 /// Sources and targets that a restreamer may open at once, and then one in so long, and
@@ -581,9 +583,12 @@ impl Host for Session {
     }
 
     fn set_status(&mut self, claim: Claim, text: &str, next_attempt: Option<Duration>) {
-        let text = cut(&self.shared.scrubbed(text));
+        let text: String = cut(&self.shared.scrubbed(text))
+            .chars()
+            .take(STATUS_TEXT)
+            .collect();
         debug!(text, ?next_attempt, "status");
-        self.shared.board.lock().claim(claim, next_attempt);
+        self.shared.board.lock().claim(claim, text, next_attempt);
         self.shared.phase();
     }
 
@@ -767,6 +772,20 @@ mod tests {
         session.close(id);
         let said = session.shared.scrubbed("former and newer");
         assert_eq!(said, "former and ***");
+    }
+
+    #[tokio::test]
+    async fn what_a_policy_says_of_its_wait_is_bounded_and_without_secrets() {
+        let (_dir, mut session) = session();
+        let uri = "rtmp://127.0.0.1:9/live/s?token=hunter2".to_owned();
+        session
+            .shared
+            .reconfigure(vec![("rtmpUri".to_owned(), uri)]);
+        let text = format!("hunter2\n{}", "x".repeat(5_000));
+        session.set_status(Claim::BackingOff, &text, None);
+        let shown = session.shared.board.lock().text().expect("a text");
+        assert!(shown.starts_with("*** x"), "{shown}");
+        assert_eq!(shown.chars().count(), STATUS_TEXT);
     }
 
     #[tokio::test]
