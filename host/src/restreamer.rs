@@ -5,6 +5,7 @@
 //! tells how they are; it is told what should run and does not ask why.
 
 pub mod board;
+mod granted;
 pub mod host;
 pub mod hosts;
 pub mod inbox;
@@ -335,14 +336,15 @@ impl Restreamers {
     }
 
     fn shared(&self, stream: Arc<Stream>, assigned: &Assigned) -> Arc<Shared> {
-        let (hosts, properties) = (self.0.hosts.clone(), assigned.properties.clone());
+        let grants = self.0.plugins.grants(&assigned.kind);
+        let sources = grants.sources.unwrap_or(usize::MAX);
         Arc::new(Shared::new(
             stream,
-            hosts,
+            granted::hosts(&self.0.hosts, &assigned.kind, grants),
             self.0.media.clone(),
-            properties,
+            assigned.properties.clone(),
             self.secret_keys(&assigned.kind),
-            self.0.limits.sources,
+            self.0.limits.sources.min(sources),
         ))
     }
 
@@ -366,7 +368,11 @@ impl Restreamers {
             shared: shared.clone(),
             plugins: self.0.plugins.clone(),
             version: version.clone(),
-            log_lines: self.0.limits.log_lines,
+            log_lines: self
+                .0
+                .plugins
+                .log_lines(&assigned.kind)
+                .unwrap_or(self.0.limits.log_lines),
         };
         let run = async move {
             info!("restreamer started");

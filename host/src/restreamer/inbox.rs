@@ -37,6 +37,8 @@ impl std::fmt::Debug for Pending {
 pub struct Inbox {
     pending: Mutex<Pending>,
     notify: Notify,
+    /// An upgrade is wanted.
+    asked: Notify,
     stopped: CancellationToken,
 }
 
@@ -64,6 +66,21 @@ impl Inbox {
             pending.newer = true;
             pending.upgrade |= hand_over;
         });
+        self.asked.notify_one();
+    }
+
+    /// Resolves when an upgrade is wanted of the run. For one waiter; cancel safe.
+    pub async fn upgrade_wanted(&self) {
+        loop {
+            let asked = self.asked.notified();
+            {
+                let pending = self.pending.lock();
+                if pending.upgrade || pending.upgrade_told {
+                    return;
+                }
+            }
+            asked.await;
+        }
     }
 
     /// The provision has other properties now.
@@ -206,6 +223,24 @@ mod tests {
         assert_eq!(at_rest(), Some(Wake::Facts(1)), "it has run");
         inbox.swapped(true);
         assert_eq!(inbox.take(), Some(Wake::Upgrade));
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_is_wanted_until_the_next_run_begins() {
+        let inbox = Inbox::default();
+        let wanted = || inbox.upgrade_wanted().now_or_never().is_some();
+        inbox.swapped(false);
+        assert!(!wanted(), "the run stays on its build");
+        let (wanted_at_last, ()) = tokio::join!(inbox.upgrade_wanted(), async {
+            tokio::task::yield_now().await;
+            inbox.swapped(true);
+        });
+        let () = wanted_at_last;
+        assert!(wanted());
+        assert_eq!(inbox.take(), Some(Wake::Upgrade));
+        assert!(wanted(), "told, and not answered");
+        inbox.begin_run();
+        assert!(!wanted());
     }
 
     #[tokio::test]

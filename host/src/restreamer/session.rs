@@ -31,6 +31,9 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 /// Sources that a restreamer may open at once, and then one in so long: a list of
 /// dead sources with the shortest waits stays below.
 const OPENS: (u32, Duration) = (40, Duration::from_millis(100));
+/// Waits of a guest that end at once, and then one in so long: more than any policy has
+/// a use for, and little work.
+const WAITS: (u32, Duration) = (100, Duration::from_millis(10));
 /// And the shortest stall.
 const MIN_STALL: Duration = Duration::from_millis(500);
 
@@ -69,20 +72,26 @@ struct Sources {
     /// A remote was dialed.
     dialed: bool,
     closed: bool,
-    /// When as many as possible may be opened again.
+    /// Of openings.
+    pace: Pace,
+}
+
+/// So many at once, and then one in so long.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When as many as possible may come again.
     rested_at: Option<Instant>,
 }
 
-impl Sources {
-    /// Whether one more may be opened now; it is counted then.
-    fn pace(&mut self, now: Instant) -> bool {
-        let (burst, interval) = OPENS;
+impl Pace {
+    /// How long one more has to wait. It is counted if it need not.
+    fn take(&mut self, now: Instant, (burst, interval): (u32, Duration)) -> Duration {
         let rested_at = self.rested_at.unwrap_or(now).max(now) + interval;
-        let within = rested_at - now <= interval * burst;
-        if within {
+        let early = (rested_at - now).saturating_sub(interval * burst);
+        if early.is_zero() {
             self.rested_at = Some(rested_at);
         }
-        within
+        early
     }
 }
 
@@ -223,7 +232,7 @@ impl Shared {
                 format!("at most {} sources at a time", self.max_sources),
             ));
         }
-        if !sources.pace(Instant::now()) {
+        if !sources.pace.take(Instant::now(), OPENS).is_zero() {
             return Err(Failure::new(
                 Class::Other,
                 "too many sources in a short time",
@@ -271,6 +280,7 @@ pub struct Session {
     shared: Arc<Shared>,
     born: Instant,
     log_budget: LogBudget,
+    waits: Pace,
 }
 
 impl Session {
@@ -280,11 +290,21 @@ impl Session {
             shared,
             born: Instant::now(),
             log_budget: LogBudget::new(log_lines_per_second),
+            waits: Pace::default(),
         }
     }
-}
 
-impl Session {
+    /// A guest that waits again and again for what is there already is slowed down.
+    /// Cancel safe.
+    async fn pace(&mut self) {
+        loop {
+            let early = self.waits.take(Instant::now(), WAITS);
+            if early.is_zero() {
+                return;
+            }
+            tokio::time::sleep(early).await;
+        }
+    }
     /// What a wake means for the status: it is stamped when it happens and not when
     /// somebody asks.
     fn note(&self, wake: &Wake) {
@@ -371,6 +391,7 @@ impl Host for Session {
 
     fn wait(&mut self, timeout: Option<Duration>) -> WaitFuture<'_> {
         Box::pin(async move {
+            self.pace().await;
             let next = self.shared.inbox.next();
             let wake = match timeout {
                 Some(timeout) => tokio::time::timeout(timeout, next)
@@ -603,6 +624,25 @@ mod tests {
         assert_eq!((0..1_000).filter(|_| open(&mut session)).count(), 40);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!((0..1_000).filter(|_| open(&mut session)).count(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_waits_for_nothing_without_end_is_paced() {
+        let (_dir, mut session) = session();
+        let begin = Instant::now();
+        for _ in 0..100 {
+            session.wait(Some(Duration::ZERO)).await;
+        }
+        assert!(begin.elapsed() <= Duration::from_millis(100), "at once");
+        let mut waits = 0;
+        let until = begin + Duration::from_secs(11);
+        while Instant::now() < until {
+            session.wait(Some(Duration::ZERO)).await;
+            waits += 1;
+        }
+        assert!((950..=1_150).contains(&waits), "{waits} in eleven seconds");
+        session.shared.inbox.stop();
+        assert_eq!(session.wait(None).await, Wake::Stop);
     }
 
     #[tokio::test]
