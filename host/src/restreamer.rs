@@ -6,6 +6,7 @@
 
 pub mod board;
 mod fetch;
+mod granted;
 pub mod host;
 pub mod hosts;
 pub mod inbox;
@@ -41,7 +42,7 @@ pub use host::{TargetFacts, TargetState};
 
 use host::Properties;
 use hosts::Hosts;
-use session::{Local, Shared};
+use session::{Asking, Local, Shared};
 
 /// What a restreamer is to do.
 #[derive(Clone, PartialEq, Eq)]
@@ -381,16 +382,20 @@ impl Restreamers {
     }
 
     fn shared(&self, local: Local, assigned: &Assigned) -> Arc<Shared> {
-        let (hosts, properties) = (self.0.hosts.clone(), assigned.properties.clone());
+        let grants = self.0.plugins.grants(&assigned.kind);
+        let sources = grants.sources.unwrap_or(usize::MAX);
+        let asking = Asking {
+            grants: grants.clone(),
+            policy: self.0.hosts.policy().clone(),
+        };
         Arc::new(Shared::new(
             local,
-            hosts,
+            granted::hosts(&self.0.hosts, &assigned.kind, grants),
             self.0.media.clone(),
-            properties,
+            assigned.properties.clone(),
             self.secret_keys(&assigned.kind),
-            self.0.limits.sources,
-            // Grants come with the operator's side.
-            Arc::new(|_, _| false),
+            self.0.limits.sources.min(sources),
+            asking,
         ))
     }
 
@@ -414,7 +419,11 @@ impl Restreamers {
             shared: shared.clone(),
             plugins: self.0.plugins.clone(),
             version: version.clone(),
-            log_lines: self.0.limits.log_lines,
+            log_lines: self
+                .0
+                .plugins
+                .log_lines(&assigned.kind)
+                .unwrap_or(self.0.limits.log_lines),
         };
         let local = &shared.local;
         let reads = local.streams.clone().filter(|_| local.feeds.is_none());

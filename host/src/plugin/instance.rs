@@ -28,16 +28,20 @@ pub struct Ctx {
     limits: Budget,
     wasi: WasiCtx,
     stdio: Stdio,
-    /// Ticks since it last waited or used a source.
+    /// Ticks since it last waited.
     ticks: u32,
 }
 
 impl Ctx {
-    /// The guest waits or uses a source: its clock starts again, and what it printed
-    /// goes to the log. Calls that any busy loop can make (the clock, the log) are no
-    /// sign of life.
-    pub(super) fn called(&mut self) {
+    /// The guest waits: its clock starts again. No other call is a sign of life, since a
+    /// busy loop can make it.
+    pub(super) fn waits(&mut self) {
         self.ticks = 0;
+        self.called();
+    }
+
+    /// What the guest printed goes to the log.
+    pub(super) fn called(&mut self) {
         for line in self.stdio.take() {
             self.host.log(Level::Info, &line);
         }
@@ -62,7 +66,7 @@ impl WasiView for Ctx {
 /// How an instance died.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Crash {
-    /// It used its CPU time up without waiting or using a source.
+    /// It used its CPU time up without waiting.
     #[error("ran for {0:?} without waiting")]
     Overran(Duration),
     /// It wanted more memory than it may have.
@@ -87,7 +91,7 @@ impl Crash {
         }
     }
 
-    fn of(error: &wasmtime::Error, limits: &Limits) -> Self {
+    pub(super) fn of(error: &wasmtime::Error, limits: &Limits) -> Self {
         let text = format!("{error:#}");
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Self::Overran(super::limits::TICK * limits.ticks),

@@ -248,7 +248,7 @@ impl Ctx {
 
 impl runtime::Host for Ctx {
     async fn wait(&mut self, timeout_ms: Option<u32>) -> Call<runtime::Wake> {
-        self.called();
+        self.waits();
         let timeout = timeout_ms.map(|ms| Duration::from_millis(ms.into()));
         let woken = self.host.wait(timeout).await;
         Ok(wake(woken))

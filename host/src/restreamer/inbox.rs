@@ -43,6 +43,8 @@ impl std::fmt::Debug for Pending {
 pub struct Inbox {
     pending: Mutex<Pending>,
     notify: Notify,
+    /// An upgrade is wanted.
+    asked: Notify,
     stopped: CancellationToken,
 }
 
@@ -70,6 +72,21 @@ impl Inbox {
             pending.newer = true;
             pending.upgrade |= hand_over;
         });
+        self.asked.notify_one();
+    }
+
+    /// Resolves when an upgrade is wanted of the run. For one waiter; cancel safe.
+    pub async fn upgrade_wanted(&self) {
+        loop {
+            let asked = self.asked.notified();
+            {
+                let pending = self.pending.lock();
+                if pending.upgrade || pending.upgrade_told {
+                    return;
+                }
+            }
+            asked.await;
+        }
     }
 
     /// A run that ended by its own decision is to begin anew.
@@ -288,6 +305,24 @@ mod tests {
         assert_eq!(told(&inbox), [Wake::StreamBegan]);
         inbox.begin_run();
         assert_eq!(told(&inbox), [Wake::StreamBegan], "a new run knows nothing");
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_is_wanted_until_the_next_run_begins() {
+        let inbox = Inbox::default();
+        let wanted = || inbox.upgrade_wanted().now_or_never().is_some();
+        inbox.swapped(false);
+        assert!(!wanted(), "the run stays on its build");
+        let (wanted_at_last, ()) = tokio::join!(inbox.upgrade_wanted(), async {
+            tokio::task::yield_now().await;
+            inbox.swapped(true);
+        });
+        let () = wanted_at_last;
+        assert!(wanted());
+        assert_eq!(inbox.take(), Some(Wake::Upgrade));
+        assert!(wanted(), "told, and not answered");
+        inbox.begin_run();
+        assert!(!wanted());
     }
 
     #[tokio::test]

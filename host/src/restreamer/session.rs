@@ -25,7 +25,9 @@ use super::source::Source;
 use super::target::{self, Target};
 use crate::flv::{self, MediaDir};
 use crate::id::StreamGuid;
+use crate::plugin::Grants;
 use crate::rtmp::dial::Feeding;
+use crate::rtmp::policy::Policy;
 use crate::stream::{Stream, Streams};
 
 /// A message longer than this is cut.
@@ -37,6 +39,9 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 /// Sources and targets that a restreamer may open at once, and then one in so long, and
 /// requests it may send: a list of dead sources with the shortest waits stays below.
 const OPENS: (u32, Duration) = (40, Duration::from_millis(100));
+/// Waits of a guest that end at once, and then one in so long: more than any policy has
+/// a use for, and little work.
+const WAITS: (u32, Duration) = (100, Duration::from_millis(10));
 /// And the shortest stall.
 const MIN_STALL: Duration = Duration::from_millis(500);
 
@@ -57,8 +62,15 @@ pub struct Local {
     pub streams: Option<Streams>,
 }
 
-/// Whether a type was granted to ask a host and port by HTTP.
-pub type MayAsk = Arc<dyn Fn(&str, u16) -> bool + Send + Sync>;
+/// Whom a type may ask by HTTP: `grants.http` says so, within the node's own policy. What
+/// else it is granted is about media.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// What it was granted.
+    pub grants: Grants,
+    /// Where the node may dial.
+    pub policy: Arc<Policy>,
+}
 
 /// What outlives a run: sources, targets, the inbox and the board of one restreamer.
 pub struct Shared {
@@ -79,7 +91,7 @@ pub struct Shared {
     /// Properties that the type calls secret.
     secret_keys: Vec<String>,
     max_sources: usize,
-    may_ask: MayAsk,
+    asking: Asking,
     fetches: Mutex<Pace>,
 }
 
@@ -101,10 +113,10 @@ struct Sources {
     pace: Pace,
 }
 
-/// How often something may be done.
+/// So many at once, and then one in so long.
 #[derive(Debug, Default)]
 struct Pace {
-    /// When as much as possible may be done again.
+    /// When as many as possible may come again.
     rested_at: Option<Instant>,
 }
 
@@ -118,7 +130,7 @@ impl Sources {
             let text = format!("at most {most} {what} at a time");
             return Err(Failure::new(Class::Limit, text));
         }
-        if !self.pace.pass(Instant::now()) {
+        if !self.pace.take(Instant::now(), OPENS).is_zero() {
             let text = format!("too many {what} in a short time");
             return Err(Failure::new(Class::Limit, text));
         }
@@ -128,15 +140,14 @@ impl Sources {
 }
 
 impl Pace {
-    /// Whether it may be done once more now; it is counted then.
-    fn pass(&mut self, now: Instant) -> bool {
-        let (burst, interval) = OPENS;
+    /// How long one more has to wait. It is counted if it need not.
+    fn take(&mut self, now: Instant, (burst, interval): (u32, Duration)) -> Duration {
         let rested_at = self.rested_at.unwrap_or(now).max(now) + interval;
-        let within = rested_at - now <= interval * burst;
-        if within {
+        let early = (rested_at - now).saturating_sub(interval * burst);
+        if early.is_zero() {
             self.rested_at = Some(rested_at);
         }
-        within
+        early
     }
 }
 
@@ -149,7 +160,7 @@ impl Shared {
         properties: Properties,
         secret_keys: Vec<String>,
         max_sources: usize,
-        may_ask: MayAsk,
+        asking: Asking,
     ) -> Self {
         Self {
             scrub: Mutex::new(scrub::of(&properties, local.feeds.is_none(), |key| {
@@ -165,7 +176,7 @@ impl Shared {
             sources: Mutex::default(),
             checkpoint: Mutex::default(),
             max_sources,
-            may_ask,
+            asking,
             fetches: Mutex::default(),
         }
     }
@@ -359,15 +370,15 @@ impl Shared {
     async fn fetch(&self, request: Request) -> Result<super::host::Response, Failure> {
         let checked = Checked::new(request)?;
         let (host, port) = checked.to();
-        if !(self.may_ask)(host, port) {
+        if !self.asking.grants.http_allows(host, port) {
             let text = format!("grants.http of this type does not cover {host}:{port}");
             return Err(Failure::new(Class::Blocked, text));
         }
-        if !self.fetches.lock().pass(Instant::now()) {
+        if !self.fetches.lock().take(Instant::now(), OPENS).is_zero() {
             let text = "too many requests in a short time";
             return Err(Failure::new(Class::Limit, text));
         }
-        checked.ask(self.hosts.policy()).await
+        checked.ask(&self.asking.policy).await
     }
 
     fn with_target<T>(&self, id: TargetId, act: impl FnOnce(&Target) -> T) -> Option<T> {
@@ -392,6 +403,7 @@ pub struct Session {
     shared: Arc<Shared>,
     born: Instant,
     log_budget: LogBudget,
+    waits: Pace,
 }
 
 impl Session {
@@ -401,15 +413,26 @@ impl Session {
             shared,
             born: Instant::now(),
             log_budget: LogBudget::new(log_lines_per_second),
+            waits: Pace::default(),
         }
     }
-}
 
-impl Session {
     fn parse(&self, url: &str) -> Result<RtmpUrl, Failure> {
         let url = RtmpUrl::parse(url);
         let url = url.map_err(|e| Failure::new(Class::Invalid, format!("bad URL: {e}")));
         url.inspect_err(|failure| self.shared.board.lock().incident(failure))
+    }
+
+    /// A guest that waits again and again for what is there already is slowed down.
+    /// Cancel safe.
+    async fn pace(&mut self) {
+        loop {
+            let early = self.waits.take(Instant::now(), WAITS);
+            if early.is_zero() {
+                return;
+            }
+            tokio::time::sleep(early).await;
+        }
     }
 
     /// What a wake means for the status: it is stamped when it happens and not when
@@ -549,6 +572,7 @@ impl Host for Session {
 
     fn wait(&mut self, timeout: Option<Duration>) -> WaitFuture<'_> {
         Box::pin(async move {
+            self.pace().await;
             let next = self.shared.inbox.next();
             let wake = match timeout {
                 Some(timeout) => tokio::time::timeout(timeout, next)
@@ -695,7 +719,10 @@ mod tests {
             Vec::new(),
             Vec::new(),
             4,
-            Arc::new(|_, _| true),
+            Asking {
+                grants: Grants::default(),
+                policy: Arc::default(),
+            },
         );
         (dir, Session::new(Arc::new(shared), 20))
     }
@@ -815,6 +842,25 @@ mod tests {
         assert_eq!((0..1_000).filter(|_| open(&mut session)).count(), 40);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!((0..1_000).filter(|_| open(&mut session)).count(), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_waits_for_nothing_without_end_is_paced() {
+        let (_dir, mut session) = session();
+        let begin = Instant::now();
+        for _ in 0..100 {
+            session.wait(Some(Duration::ZERO)).await;
+        }
+        assert!(begin.elapsed() <= Duration::from_millis(100), "at once");
+        let mut waits = 0;
+        let until = begin + Duration::from_secs(11);
+        while Instant::now() < until {
+            session.wait(Some(Duration::ZERO)).await;
+            waits += 1;
+        }
+        assert!((950..=1_150).contains(&waits), "{waits} in eleven seconds");
+        session.shared.inbox.stop();
+        assert_eq!(session.wait(None).await, Wake::Stop);
     }
 
     #[tokio::test]

@@ -16,6 +16,8 @@ use crate::plugin::{Build, Crash, Plugins};
 
 /// How long a guest may take to return after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long a run may take to hand over after it was told to.
+const UPGRADE_GRACE: Duration = Duration::from_secs(2);
 /// So many traps within [`TRAP_WINDOW`] fail the restreamer.
 const TRAPS: usize = 5;
 /// See [`TRAPS`].
@@ -93,7 +95,7 @@ impl Task {
         if former.is_some() {
             self.shared.repeat_ends();
         }
-        let build = match self.plugins.runnable(&self.assigned.kind) {
+        let build = match self.plugins.runnable(&self.assigned.kind, on.as_ref()) {
             Ok(build) => on.insert(build).clone(),
             Err(why) => return Some(Ok(Outcome::GaveUp(why))),
         };
@@ -109,7 +111,23 @@ impl Task {
         tokio::select! {
             ended = run => Some(ended),
             () = self.overdue() => None,
+            never = self.report_late_upgrade(&build) => match never {},
         }
+    }
+
+    /// Tells of a run that does not answer an upgrade. It stays on its build, and may
+    /// still hand over later.
+    async fn report_late_upgrade(&self, build: &Arc<Build>) -> std::convert::Infallible {
+        self.shared.inbox.upgrade_wanted().await;
+        tokio::time::sleep(UPGRADE_GRACE).await;
+        if !self.shared.inbox.is_stopped() {
+            self.plugins.upgrade_unanswered(build);
+            warn!(
+                version = build.version(),
+                "the plugin did not answer the upgrade and stays on its build"
+            );
+        }
+        std::future::pending().await
     }
 
     /// Resolves when a stop was wanted and the grace is over.
