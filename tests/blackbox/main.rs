@@ -25,6 +25,7 @@ mod loops;
 mod moved_upstream;
 mod plugins;
 mod probe;
+mod push;
 mod reconnect;
 mod stall;
 mod timeline;

@@ -11,11 +11,15 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::limits::{Budget, COMPONENT_HANDLES, Limits, OutOfMemory};
 use super::stdio::Stdio;
 use super::wit::{self, PolicyPre};
-use crate::restreamer::host::{Handover, Host, Job, Level, Outcome, SourceId};
+use crate::restreamer::host::{Handover, Host, Job, Level, Outcome, SourceId, TargetId};
 
 /// A source as a guest holds it.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceHandle(pub(super) SourceId);
+
+/// A target as a guest holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetHandle(pub(super) TargetId);
 
 /// What a Store carries.
 pub struct Ctx {
@@ -24,16 +28,20 @@ pub struct Ctx {
     limits: Budget,
     wasi: WasiCtx,
     stdio: Stdio,
-    /// Ticks since it last waited or used a source.
+    /// Ticks since it last waited.
     ticks: u32,
 }
 
 impl Ctx {
-    /// The guest waits or uses a source: its clock starts again, and what it printed
-    /// goes to the log. Calls that any busy loop can make (the clock, the log) are no
-    /// sign of life.
-    pub(super) fn called(&mut self) {
+    /// The guest waits: its clock starts again. No other call is a sign of life, since a
+    /// busy loop can make it.
+    pub(super) fn waits(&mut self) {
         self.ticks = 0;
+        self.called();
+    }
+
+    /// What the guest printed goes to the log.
+    pub(super) fn called(&mut self) {
         for line in self.stdio.take() {
             self.host.log(Level::Info, &line);
         }
@@ -58,7 +66,7 @@ impl WasiView for Ctx {
 /// How an instance died.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Crash {
-    /// It used its CPU time up without waiting or using a source.
+    /// It used its CPU time up without waiting.
     #[error("ran for {0:?} without waiting")]
     Overran(Duration),
     /// It wanted more memory than it may have.
@@ -83,7 +91,7 @@ impl Crash {
         }
     }
 
-    fn of(error: &wasmtime::Error, limits: &Limits) -> Self {
+    pub(super) fn of(error: &wasmtime::Error, limits: &Limits) -> Self {
         let text = format!("{error:#}");
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Self::Overran(super::limits::TICK * limits.ticks),
@@ -175,8 +183,14 @@ fn give(store: &mut Store<Ctx>, former: &Handover) -> wasmtime::Result<wit::expo
         .sources
         .iter()
         .map(|id| table.push(SourceHandle(*id)));
+    let sources = sources.collect::<Result<_, _>>()?;
+    let targets = former
+        .targets
+        .iter()
+        .map(|id| table.push(TargetHandle(*id)));
     Ok(wit::export::Handover {
-        sources: sources.collect::<Result<_, _>>()?,
+        sources,
+        targets: targets.collect::<Result<_, _>>()?,
         state: former.state.clone(),
     })
 }
@@ -187,8 +201,14 @@ fn take(store: &mut Store<Ctx>, handover: wit::export::Handover) -> wasmtime::Re
         .sources
         .into_iter()
         .map(|source| table.delete(source).map(|handle| handle.0));
+    let sources = sources.collect::<Result<_, _>>()?;
+    let targets = handover
+        .targets
+        .into_iter()
+        .map(|target| table.delete(target).map(|handle| handle.0));
     Ok(Handover {
-        sources: sources.collect::<Result<_, _>>()?,
+        sources,
+        targets: targets.collect::<Result<_, _>>()?,
         state: handover.state,
     })
 }

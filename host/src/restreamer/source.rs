@@ -109,8 +109,7 @@ enum Stage {
 
 impl Source {
     /// Opens a source of a restreamer's stream; it dials or reads at once.
-    pub fn open(id: SourceId, origin: Origin, shared: &Shared) -> Self {
-        let stream = shared.stream.clone();
+    pub fn open(id: SourceId, origin: Origin, stream: Arc<Stream>, shared: &Shared) -> Self {
         let stall = origin.stall();
         let feed = stream.feed(stall);
         let state = Arc::new(Mutex::new(State::new()));
@@ -282,20 +281,8 @@ impl Reader {
         inbox.ended(id, failure);
     }
 
-    /// Whether a failure is one of the whole host, and not of one stream or a password
-    /// there: one that other streams of the host can tell the end of.
     fn was_the_host(&self, class: Class) -> bool {
-        self.state.lock().granted.is_none()
-            && matches!(
-                class,
-                Class::Dns
-                    | Class::Refused
-                    | Class::Unreachable
-                    | Class::Timeout
-                    | Class::Tls
-                    | Class::Handshake
-                    | Class::Closed
-            )
+        self.state.lock().granted.is_none() && class.is_of_the_host()
     }
 
     /// Reads until there is a reason to stop.

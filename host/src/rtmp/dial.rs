@@ -9,6 +9,8 @@ mod failure;
 mod intake;
 mod lent;
 mod own;
+mod publishing;
+mod reach;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 mod resolve;
@@ -33,6 +35,8 @@ use tracing::debug;
 
 pub use failure::{Class, Failure};
 pub use own::{Feeding, OwnPulls};
+pub use publishing::Publishing;
+pub use reach::reach;
 pub use scrub::Scrub;
 pub use tls::{Trust, verifying};
 

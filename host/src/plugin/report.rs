@@ -1,0 +1,75 @@
+//! What admission says of a file, for its author and for the operator who is to take it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::admission::{self, Candidate};
+use super::{Build, Config, Direction, Origin, Runtime, folder};
+use crate::id::RestreamType;
+
+/// Admits a file as a node with this configuration would; without one, whatever it
+/// imports. Tells what it does and wants.
+pub async fn report(file: &Path, config: Option<&Config>) -> anyhow::Result<String> {
+    let read = |path: &Path| folder::read_whole(path);
+    let bytes = read(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+    let size = bytes.len();
+    let stem = file
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
+    let kind: RestreamType = stem
+        .parse()
+        .map_err(|why| anyhow::anyhow!("the file's stem names the type and {why}"))?;
+    let runtime =
+        Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
+    let origin = Origin::File(file.to_owned());
+    let terms = config.map(|config| config.terms_of(&kind, &origin));
+    let candidate = Candidate {
+        kind,
+        bytes,
+        signature: read(&file.with_extension("wasm.sig")).ok(),
+        origin,
+    };
+    let build = admission::admit_under(&runtime, candidate, &terms.unwrap_or_default()).await?;
+    let mut text = String::new();
+    write(&mut text, &build, size)?;
+    Ok(text)
+}
+
+fn write(text: &mut String, build: &Build, size: usize) -> std::fmt::Result {
+    let (kind, version) = (&build.kind, &build.version);
+    let direction = match build.description.direction {
+        Direction::Feeds => "feeds its stream",
+        Direction::Reads => "reads its stream",
+    };
+    writeln!(
+        text,
+        "admitted: type {kind}, version {version}, {size} bytes, {direction}"
+    )?;
+    writeln!(text, "contract: restreamd:plugin {}", build.wit_version)?;
+    writeln!(text, "sha256:   {}", build.digest)?;
+    writeln!(text, "{}", build.description.doc)?;
+    for property in &build.description.properties {
+        let needed = match (&property.default, property.required) {
+            (_, true) => "required".to_owned(),
+            (Some(default), _) => format!("default {default}"),
+            (None, _) => "optional".to_owned(),
+        };
+        let secret = if property.secret { ", secret" } else { "" };
+        writeln!(
+            text,
+            "  {} ({needed}{secret}): {}",
+            property.name, property.doc
+        )?;
+    }
+    writeln!(text, "imports:  {}", build.capabilities.join(", "))?;
+    if build
+        .capabilities
+        .iter()
+        .any(|import| admission::needs_grant(import))
+    {
+        let table = format!("[plugins.overrides.{kind}.grants]");
+        writeln!(text, "grants:   needs `http = [\"<host>\"]` in {table}")?;
+    }
+    Ok(())
+}
