@@ -284,7 +284,7 @@ fn token(
 
 #[allow(clippy::print_stdout, reason = "the report is what the command prints")]
 async fn check(file: PathBuf) -> anyhow::Result<()> {
-    let report = plugin::report(&file, None).await?;
+    let report = plugin::report(&file).await?;
     print!("{report}");
     Ok(())
 }

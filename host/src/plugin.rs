@@ -41,7 +41,7 @@ pub use engine::Runtime;
 pub use grants::Grants;
 pub use instance::Crash;
 pub use limits::{Config, HandOver, Limits};
-pub use report::report;
+pub use report::{report, report_under};
 
 use admission::{Candidate, Rejected, Terms};
 use quarantine::{Record, Verdict};

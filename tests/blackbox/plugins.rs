@@ -188,7 +188,7 @@ fn unknown_type_is_400_naming_the_installed_ones() {
     }
 }
 
-fn check(file: &std::path::Path) -> (bool, String) {
+pub(crate) fn check(file: &std::path::Path) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_restreamd"));
     let mut running = Running::start(command.args(["plugin", "check"]).arg(file), "restreamd");
     let status = running.wait(Duration::from_secs(30));

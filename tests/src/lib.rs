@@ -18,6 +18,7 @@ pub mod dns;
 pub mod eventually;
 pub mod ffmpeg;
 pub mod gst;
+pub mod guest;
 pub mod host;
 pub mod http_flv;
 pub mod log;

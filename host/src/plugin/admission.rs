@@ -139,6 +139,9 @@ pub fn component_bytes(bytes: &[u8]) -> Result<Vec<u8>, Rejected> {
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>, Rejected> {
+    // What is cut off lacks the section too; that is not its fault.
+    wasm_metadata::Payload::from_binary(module)
+        .map_err(|error| Rejected::NotWasm(format!("{error:#}")))?;
     use wasi_preview1_component_adapter_provider::{
         WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };

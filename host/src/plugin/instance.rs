@@ -8,7 +8,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::limits::{Budget, COMPONENT_HANDLES, Limits, OutOfMemory};
+use super::limits::{Budget, COMPONENT_HANDLES, Limits, OutOfMemory, OutOfTable};
 use super::stdio::Stdio;
 use super::wit::{self, PolicyPre};
 use crate::restreamer::host::{Handover, Host, Job, Level, Outcome, SourceId, TargetId};
@@ -72,6 +72,9 @@ pub enum Crash {
     /// It wanted more memory than it may have.
     #[error("wanted more than its {0} MiB of memory")]
     Memory(usize),
+    /// It wanted more table elements than it may have.
+    #[error("wanted more than its {0} elements of tables")]
+    Table(usize),
     /// It trapped: a bug of its own, with its backtrace.
     #[error("trapped: {0}")]
     Trapped(String),
@@ -86,6 +89,7 @@ impl Crash {
         match self {
             Self::Overran(_) => "overran",
             Self::Memory(_) => "memory",
+            Self::Table(_) => "table",
             Self::Trapped(_) => "trapped",
             Self::Unasked => "unasked",
         }
@@ -96,6 +100,7 @@ impl Crash {
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Self::Overran(super::limits::TICK * limits.ticks),
             _ if error.is::<OutOfMemory>() => Self::Memory(limits.memory_mib),
+            _ if error.is::<OutOfTable>() => Self::Table(limits.table_elements),
             _ => Self::Trapped(text.chars().take(4096).collect()),
         }
     }

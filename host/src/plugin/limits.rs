@@ -67,6 +67,11 @@ impl Limits {
 #[error("more memory than the instance may have")]
 pub(super) struct OutOfMemory;
 
+/// Wanted more elements of tables than were left of [`Limits::table_elements`].
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("more table elements than the instance may have")]
+pub(super) struct OutOfTable;
+
 /// What is left of an instance's memory and tables, over all of its memories and tables:
 /// a component may have dozens of each.
 #[derive(Debug)]
@@ -104,7 +109,7 @@ impl ResourceLimiter for Budget {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        self.elements = grown(self.elements, current, desired).ok_or(OutOfMemory)?;
+        self.elements = grown(self.elements, current, desired).ok_or(OutOfTable)?;
         Ok(true)
     }
 

@@ -7,9 +7,24 @@ use super::admission::{self, Candidate};
 use super::{Build, Config, Direction, Origin, Runtime, folder};
 use crate::id::RestreamType;
 
-/// Admits a file as a node with this configuration would; without one, whatever it
-/// imports. Tells what it does and wants.
-pub async fn report(file: &Path, config: Option<&Config>) -> anyhow::Result<String> {
+/// What admission says of a file, whoever made it and whatever it imports.
+pub async fn report(file: &Path) -> anyhow::Result<String> {
+    report_under(file, None).await
+}
+
+/// What a node with this configuration would say of a file.
+pub async fn report_under(file: &Path, config: Option<&Config>) -> anyhow::Result<String> {
+    let (build, size) = admit_file(file, config).await?;
+    let mut text = String::new();
+    write(&mut text, &build, size)?;
+    Ok(text)
+}
+
+/// Admits a file as a node would, on an engine of its own.
+pub(super) async fn admit_file(
+    file: &Path,
+    config: Option<&Config>,
+) -> anyhow::Result<(Build, usize)> {
     let read = |path: &Path| folder::read_whole(path);
     let bytes = read(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
     let size = bytes.len();
@@ -31,9 +46,7 @@ pub async fn report(file: &Path, config: Option<&Config>) -> anyhow::Result<Stri
         origin,
     };
     let build = admission::admit_under(&runtime, candidate, &terms.unwrap_or_default()).await?;
-    let mut text = String::new();
-    write(&mut text, &build, size)?;
-    Ok(text)
+    Ok((build, size))
 }
 
 fn write(text: &mut String, build: &Build, size: usize) -> std::fmt::Result {

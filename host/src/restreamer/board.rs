@@ -11,6 +11,9 @@ use super::host::{Claim, Class, Failure, SourceState, Stall};
 /// Failures remembered.
 const HISTORY: usize = 20;
 
+/// The class of a policy's crash.
+const CRASHED: &str = "plugin-crashed";
+
 /// What a restreamer is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the words of the API, in design order")]
@@ -114,6 +117,16 @@ impl Board {
         if self.error.as_ref() != Some(&text) {
             self.note(Class::Stalled.as_str(), stall.as_str());
         }
+    }
+
+    /// Its policy crashed and will be run again.
+    pub fn crashed(&mut self, text: &str) {
+        self.note(CRASHED, text);
+    }
+
+    /// Its policy crashed so often that it is not run again.
+    pub fn fail_crashed(&mut self, text: &str) {
+        self.fail(CRASHED, text);
     }
 
     /// It will not go on by itself.

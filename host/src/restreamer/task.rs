@@ -181,13 +181,17 @@ impl Task {
         if let Some(build) = build {
             self.plugins.crashed(build, &crash);
         }
-        warn!(kind = crash.kind(), reason = %crash, traps = traps.len(), "the plugin crashed");
+        // A backtrace names functions of the guest, a panic's message whatever it likes.
+        let why = self.shared.scrubbed(&crash.to_string());
+        warn!(
+            kind = crash.kind(),
+            reason = why,
+            traps = traps.len(),
+            "the plugin crashed"
+        );
         if traps.len() >= TRAPS {
             self.shared.keep_only(&[], &[]);
-            self.shared
-                .board
-                .lock()
-                .fail("plugin-crashed", &crash.to_string());
+            self.shared.board.lock().fail_crashed(&why);
             traps.clear();
             if let Some(build) = build {
                 let name = format!("{} {}", self.assigned.provision, self.assigned.stream);
@@ -195,6 +199,7 @@ impl Task {
             }
             return Next::Rest;
         }
+        self.shared.board.lock().crashed(&why);
         let top = RESTART
             .0
             .saturating_mul(4u32.saturating_pow(traps.len() as u32))

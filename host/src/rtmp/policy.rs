@@ -141,6 +141,15 @@ impl Policy {
         }
     }
 
+    /// The policy of the node alone, for what another grant narrows.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        Self {
+            narrow: None,
+            ..self.clone()
+        }
+    }
+
     /// Why a host is not even to be resolved, if so.
     pub fn refuses_name(&self, host: &str, port: u16) -> Option<String> {
         self.narrow.as_ref()?.refusal(host, None, port)
@@ -306,6 +315,7 @@ mod tests {
             "the dial policy allows no address of x:8"
         );
         assert_eq!(p.refuses_name("x", 8).as_deref(), Some("only port 7"));
+        assert!(allows(&p.whole(), "x", "127.0.0.1:8"));
     }
 
     #[test]

@@ -16,6 +16,6 @@ pub async fn reach(
     let io = connect::connect(host, port, policy).await?;
     Ok(match trust {
         Some(trust) => Transport::Tls(tls::handshake(io, host, trust).await?),
-        None => Transport::Plain(io),
+        None => Transport::Plain(io.into()),
     })
 }

@@ -63,7 +63,7 @@ impl Dialed {
             scrub: Scrub::default(),
             heard: now,
             born: now,
-            intake: super::Intake::default(),
+            intake: super::Intake::new(now, now),
             _own: None,
         }
     }
