@@ -96,6 +96,31 @@ fn mp4_file_is_played_bit_exactly_and_loops_without_a_break() {
 }
 
 #[test]
+fn a_new_build_goes_on_where_the_file_is() {
+    let builder = with_media();
+    let clip = short();
+    fs::copy(clip.path(), builder.folder().join("media/show.flv")).expect("writable");
+    let host = builder.start();
+    let api = host.client();
+    let show = files("show.flv").with("loop", true);
+    api.start(&show);
+    let player = Player::attach(&host.url("live/files"));
+    player.wait_for_more(60, SOON);
+    let build = host.folder().join("file.new");
+    fs::write(&build, restreamd_tests::plugins::rebuilt("file")).expect("writable");
+    fs::rename(&build, host.folder().join("plugins/file.wasm")).expect("the same folder");
+    eventually("it hands over", SOON, || {
+        let logs = host.logs().join("\n");
+        restreamd_tests::eventually::when(logs.contains("handed over to the newest build"), || logs)
+    });
+    player.wait_for_more(3 * 73, SOON);
+    player.assert_unbroken(&clip);
+    player.assert_monotonic();
+    let status = api.status(show.guid());
+    assert_eq!(status["attempt"], 1, "nothing was opened again: {status}");
+}
+
+#[test]
 fn files_are_played_in_order_and_the_end_of_the_list_is_the_end() {
     let builder = with_media();
     fs::copy(short().path(), builder.folder().join("media/a.flv")).expect("writable");

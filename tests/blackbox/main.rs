@@ -29,6 +29,7 @@ mod plugins;
 mod probe;
 mod push;
 mod reconnect;
+mod resolve;
 mod stall;
 mod timeline;
 mod tls;
