@@ -28,6 +28,7 @@ mod moved_upstream;
 mod plugin_dir;
 mod plugins;
 mod probe;
+mod push;
 mod reconnect;
 mod stall;
 mod timeline;

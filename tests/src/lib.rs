@@ -32,6 +32,7 @@ pub mod port;
 pub mod proc;
 pub mod provision;
 pub mod publisher;
+pub mod receiver;
 pub mod rtmpdump;
 pub mod source;
 pub mod tap;

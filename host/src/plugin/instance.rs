@@ -11,11 +11,15 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::limits::{Budget, COMPONENT_HANDLES, Limits, OutOfMemory, OutOfTable};
 use super::stdio::Stdio;
 use super::wit::{self, PolicyPre};
-use crate::restreamer::host::{Handover, Host, Job, Level, Outcome, SourceId};
+use crate::restreamer::host::{Handover, Host, Job, Level, Outcome, SourceId, TargetId};
 
 /// A source as a guest holds it.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceHandle(pub(super) SourceId);
+
+/// A target as a guest holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetHandle(pub(super) TargetId);
 
 /// What a Store carries.
 pub struct Ctx {
@@ -184,8 +188,14 @@ fn give(store: &mut Store<Ctx>, former: &Handover) -> wasmtime::Result<wit::expo
         .sources
         .iter()
         .map(|id| table.push(SourceHandle(*id)));
+    let sources = sources.collect::<Result<_, _>>()?;
+    let targets = former
+        .targets
+        .iter()
+        .map(|id| table.push(TargetHandle(*id)));
     Ok(wit::export::Handover {
-        sources: sources.collect::<Result<_, _>>()?,
+        sources,
+        targets: targets.collect::<Result<_, _>>()?,
         state: former.state.clone(),
     })
 }
@@ -196,8 +206,14 @@ fn take(store: &mut Store<Ctx>, handover: wit::export::Handover) -> wasmtime::Re
         .sources
         .into_iter()
         .map(|source| table.delete(source).map(|handle| handle.0));
+    let sources = sources.collect::<Result<_, _>>()?;
+    let targets = handover
+        .targets
+        .into_iter()
+        .map(|target| table.delete(target).map(|handle| handle.0));
     Ok(Handover {
-        sources: sources.collect::<Result<_, _>>()?,
+        sources,
+        targets: targets.collect::<Result<_, _>>()?,
         state: handover.state,
     })
 }

@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::restreamer::host::{
-    Claim, Class, ConnectOptions, Facts, Failure, FileOptions, Handover, Host, Job, Level, Outcome,
-    Properties, SourceId, SourceState, Stall, WaitFuture, Wake,
+    Claim, Class, ConnectOptions, Facts, Failure, FetchFuture, FileOptions, Handover, Host, Job,
+    Level, Outcome, Properties, PublishOptions, Request, SourceId, SourceState, Stall, TargetFacts,
+    TargetId, WaitFuture, Wake,
 };
 
 /// What happens to an attempt.
@@ -101,6 +102,26 @@ impl Host for Script {
             matches!((self.plan)(now, attempt), Attempt::Stalls(_)),
         ));
         Ok(id)
+    }
+
+    fn publish(&mut self, _: &str, _: PublishOptions) -> Result<TargetId, Failure> {
+        unreachable!("the built-in type pushes nothing")
+    }
+
+    fn target_url(&mut self, _: TargetId) -> String {
+        unreachable!("the built-in type pushes nothing")
+    }
+
+    fn target_facts(&mut self, _: TargetId) -> TargetFacts {
+        unreachable!("the built-in type pushes nothing")
+    }
+
+    fn close_target(&mut self, _: TargetId) {
+        unreachable!("the built-in type pushes nothing")
+    }
+
+    fn fetch(&mut self, _: Request) -> FetchFuture<'_> {
+        unreachable!("the built-in type asks nobody")
     }
 
     fn open_file(&mut self, name: &str, _: FileOptions) -> Result<SourceId, Failure> {

@@ -74,7 +74,12 @@ impl Task {
         let attempts = self.shared.board.lock().attempts;
         info!(
             attempts,
-            bytes = self.shared.stream.snapshot().bytes_in,
+            bytes = self
+                .shared
+                .local
+                .feeds
+                .as_ref()
+                .map(|stream| stream.snapshot().bytes_in),
             "restreamer stopped"
         );
     }
@@ -137,20 +142,21 @@ impl Task {
             Outcome::HandedOver(handover) => {
                 info!(
                     sources = handover.sources.len(),
+                    targets = handover.targets.len(),
                     "handed over to the newest build"
                 );
-                self.shared.keep_only(&handover.sources);
+                self.shared.keep_only(&handover.sources, &handover.targets);
                 Next::Run(handover)
             }
             Outcome::GaveUp(text) => {
                 let text = self.shared.scrubbed(&text);
                 info!(reason = text, "the policy gave up");
-                self.shared.keep_only(&[]);
+                self.shared.keep_only(&[], &[]);
                 self.shared.board.lock().fail("gave-up", &text);
                 Next::Rest
             }
             Outcome::Finished | Outcome::Stopped => {
-                self.shared.keep_only(&[]);
+                self.shared.keep_only(&[], &[]);
                 self.shared
                     .board
                     .lock()
@@ -184,7 +190,7 @@ impl Task {
             "the plugin crashed"
         );
         if traps.len() >= TRAPS {
-            self.shared.keep_only(&[]);
+            self.shared.keep_only(&[], &[]);
             self.shared.board.lock().fail_crashed(&why);
             traps.clear();
             if let Some(build) = build {
@@ -202,6 +208,7 @@ impl Task {
         tokio::select! {
             () = tokio::time::sleep(pause) => Next::Run(Handover {
                 sources: self.shared.open_sources(),
+                targets: self.shared.open_targets(),
                 state: self.shared.last_checkpoint(),
             }),
             () = self.shared.inbox.stopped() => Next::End,
@@ -217,7 +224,13 @@ impl Task {
                     self.shared.board.lock().revive();
                     return Some(Handover::default());
                 }
-                Wake::Timer | Wake::Facts(_) | Wake::SourceEnded(..) | Wake::Reachable => {}
+                Wake::Timer
+                | Wake::Facts(_)
+                | Wake::SourceEnded(..)
+                | Wake::TargetEnded(..)
+                | Wake::StreamBegan
+                | Wake::StreamEnded
+                | Wake::Reachable => {}
             }
         }
     }
