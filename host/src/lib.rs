@@ -5,7 +5,7 @@
 //! the host does the RTMP, owns the stream's timeline, and serves subscribers.
 //!
 //! ```text
-//! main -> app -> everything (wiring only)
+//! main -> app, operator -> everything (wiring only)
 //! api -> auth, provision, restreamer, stream, plugin, cluster, limits
 //! provision -> store, plugin, stream (latency)
 //! restreamer -> plugin, stream, rtmp (dial, policy), flv
@@ -31,6 +31,7 @@ pub mod gate;
 pub mod http;
 pub mod id;
 pub mod limits;
+pub mod operator;
 pub mod plugin;
 pub mod provision;
 pub mod restreamer;

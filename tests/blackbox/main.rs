@@ -19,6 +19,7 @@ mod files;
 mod flv;
 mod grants;
 mod guests;
+mod hand_over;
 mod hostile_peers;
 mod limits;
 mod logs_mask_secrets;
