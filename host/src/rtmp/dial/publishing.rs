@@ -44,7 +44,7 @@ impl Publishing {
         let dialed = Dialed::open(url, Purpose::Publish, options, policy).await?;
         if let Some(socket) = dialed.io.socket() {
             // An improvement; a socket that lacks it still works.
-            let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT);
+            let _ = socket.set_tcp_notsent_lowat(UNSENT);
         }
         Ok(Self::new(dialed))
     }
