@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use restreamd::app::{App, auth_settings};
 use restreamd::auth::{Act, Auth};
 use restreamd::config::{Config, KEYS, StoreKind};
+use restreamd::plugin::scenario;
 use restreamd::secrets::Secrets;
 use restreamd::{demo, plugin, telemetry};
 use tracing::info;
@@ -76,6 +77,20 @@ enum PluginCommand {
         /// The plugin's version, kept in the component's metadata.
         #[arg(long)]
         version: Option<String>,
+    },
+    /// Play scenarios with a plugin on a virtual clock: a day of retries in a moment.
+    Test {
+        /// The `.wasm` file.
+        file: PathBuf,
+        /// What happens to it, and what it must do; see plugins/README.md.
+        #[arg(required = true, value_name = "SCENARIO")]
+        scenarios: Vec<PathBuf>,
+        /// One run with this randomness, in place of the scenario's runs.
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// Print all that happened, also when all went well.
+        #[arg(long)]
+        trace: bool,
     },
 }
 
@@ -191,6 +206,12 @@ fn main() -> ExitCode {
             .and_then(signing)
             .and_then(|config| token(&config, publish, play, hours).map_err(Failed::Run)),
         Command::Plugin(PluginCommand::Check { file }) => run(check(file)),
+        Command::Plugin(PluginCommand::Test {
+            file,
+            scenarios,
+            seed,
+            trace,
+        }) => run(rehearse(file, scenarios, scenario::Options { seed, trace })),
         Command::Plugin(PluginCommand::Component {
             module,
             output,
@@ -286,6 +307,28 @@ fn token(
 async fn check(file: PathBuf) -> anyhow::Result<()> {
     let report = plugin::report(&file).await?;
     print!("{report}");
+    Ok(())
+}
+
+#[allow(
+    clippy::print_stdout,
+    reason = "the verdicts are what the command prints"
+)]
+async fn rehearse(
+    file: PathBuf,
+    scenarios: Vec<PathBuf>,
+    options: scenario::Options,
+) -> anyhow::Result<()> {
+    let verdicts = scenario::play_all(&file, &scenarios, options).await?;
+    for verdict in &verdicts {
+        print!("{}", verdict.text);
+    }
+    let failed = verdicts.iter().filter(|verdict| !verdict.passed).count();
+    anyhow::ensure!(
+        failed == 0,
+        "{failed} of {} scenarios failed",
+        verdicts.len()
+    );
     Ok(())
 }
 

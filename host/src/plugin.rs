@@ -12,6 +12,7 @@ pub mod instance;
 pub mod limits;
 mod offline;
 mod quarantine;
+pub mod scenario;
 mod stdio;
 #[cfg(test)]
 mod tests;
@@ -533,11 +534,9 @@ fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-/// What admission says of a file, for its author.
-pub async fn report(file: &Path) -> anyhow::Result<String> {
-    use std::fmt::Write as _;
+/// Admits a file as a node would, on an engine of its own.
+async fn admit_file(file: &Path) -> anyhow::Result<Build> {
     let bytes = read_whole(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
-    let size = bytes.len();
     let stem = file
         .file_stem()
         .and_then(|stem| stem.to_str())
@@ -547,14 +546,15 @@ pub async fn report(file: &Path) -> anyhow::Result<String> {
         .map_err(|why| anyhow::anyhow!("the file's stem names the type and {why}"))?;
     let runtime =
         Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
-    let build = admission::admit(
-        &runtime,
-        &kind,
-        bytes,
-        Origin::File(file.to_owned()),
-        Limits::default(),
-    )
-    .await?;
+    let origin = Origin::File(file.to_owned());
+    Ok(admission::admit(&runtime, &kind, bytes, origin, Limits::default()).await?)
+}
+
+/// What admission says of a file, for its author.
+pub async fn report(file: &Path) -> anyhow::Result<String> {
+    use std::fmt::Write as _;
+    let build = admit_file(file).await?;
+    let (kind, size) = (&build.kind, std::fs::metadata(file)?.len());
     let mut text = String::new();
     let direction = match build.description.direction {
         Direction::Feeds => "feeds its stream",

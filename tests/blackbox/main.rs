@@ -26,6 +26,7 @@ mod moved_upstream;
 mod plugins;
 mod probe;
 mod reconnect;
+mod scenarios;
 mod stall;
 mod timeline;
 mod tls;
