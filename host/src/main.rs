@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use restreamd::app::{App, auth_settings};
 use restreamd::auth::{Act, Auth};
+use restreamd::author::{self, Language};
 use restreamd::config::{Config, KEYS, StoreKind};
 use restreamd::plugin::scenario;
 use restreamd::secrets::Secrets;
@@ -77,6 +78,20 @@ enum PluginCommand {
         /// The plugin's version, kept in the component's metadata.
         #[arg(long)]
         version: Option<String>,
+    },
+    /// Make a folder with a small whole plugin in it, to be changed.
+    New {
+        /// What it is written in.
+        #[arg(long, value_enum, default_value_t = Language::Rust)]
+        lang: Language,
+        /// The type it offers: 1 to 32 of a-z 0-9 -, and the folder's name.
+        name: String,
+    },
+    /// Build the plugin of a folder into `<type>.wasm` there, and check it.
+    Build {
+        /// The folder that `plugin new` made.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
     },
     /// Play scenarios with a plugin on a virtual clock: a day of retries in a moment.
     Test {
@@ -206,6 +221,12 @@ fn main() -> ExitCode {
             .and_then(signing)
             .and_then(|config| token(&config, publish, play, hours).map_err(Failed::Run)),
         Command::Plugin(PluginCommand::Check { file }) => run(check(file)),
+        Command::Plugin(PluginCommand::New { lang, name }) => {
+            say(author::create(lang, &name)).map_err(Failed::Run)
+        }
+        Command::Plugin(PluginCommand::Build { dir }) => {
+            run(async move { say(author::build(&dir).await) })
+        }
         Command::Plugin(PluginCommand::Test {
             file,
             scenarios,
@@ -303,10 +324,13 @@ fn token(
     Ok(())
 }
 
-#[allow(clippy::print_stdout, reason = "the report is what the command prints")]
 async fn check(file: PathBuf) -> anyhow::Result<()> {
-    let report = plugin::report(&file).await?;
-    print!("{report}");
+    say(plugin::report(&file).await)
+}
+
+#[allow(clippy::print_stdout, reason = "the text is what the command prints")]
+fn say(text: anyhow::Result<String>) -> anyhow::Result<()> {
+    print!("{}", text?);
     Ok(())
 }
 
