@@ -4,6 +4,7 @@
 //! real tools or the scripted ones of the harness.
 
 mod access;
+mod authors;
 mod config;
 mod contract;
 mod delete;
