@@ -10,6 +10,8 @@ mod contract;
 mod project;
 mod templates;
 mod toolchain;
+mod trial;
 
 pub use build::build;
 pub use project::{Language, create};
+pub use trial::{Options as Trial, try_out};

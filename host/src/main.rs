@@ -107,6 +107,31 @@ enum PluginCommand {
         #[arg(long)]
         trace: bool,
     },
+    /// Try a plugin against a real source on a node of its own, without configuration.
+    Run {
+        /// The `.wasm` file; a changed one takes over while it runs.
+        file: PathBuf,
+        /// The value of the type's first property that is a URL.
+        #[arg(long)]
+        url: Option<String>,
+        /// Another property of the type; may be given more than once.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+        set: Vec<(String, String)>,
+        /// End after so long, such as 10s; without media it fails then.
+        #[arg(long = "for", value_name = "TIME", value_parser = span)]
+        lasts: Option<Duration>,
+    },
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn span(text: &str) -> Result<Duration, &'static str> {
+    let span = text.parse::<jiff::SignedDuration>().ok();
+    let span = span.and_then(|span| Duration::try_from(span).ok());
+    span.ok_or("must be a time such as 10s or 5m")
 }
 
 /// The configuration file, and flags that beat it and the environment.
@@ -233,6 +258,17 @@ fn main() -> ExitCode {
             seed,
             trace,
         }) => run(rehearse(file, scenarios, scenario::Options { seed, trace })),
+        Command::Plugin(PluginCommand::Run {
+            file,
+            url,
+            set,
+            lasts,
+        }) => run(author::try_out(author::Trial {
+            file,
+            url,
+            set,
+            lasts,
+        })),
         Command::Plugin(PluginCommand::Component {
             module,
             output,

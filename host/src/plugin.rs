@@ -550,6 +550,15 @@ async fn admit_file(file: &Path) -> anyhow::Result<Build> {
     Ok(admission::admit(&runtime, &kind, bytes, origin, Limits::default()).await?)
 }
 
+/// The type of a file that would be admitted, and what it says of itself.
+///
+/// # Errors
+/// When it would not be admitted.
+pub async fn described(file: &Path) -> anyhow::Result<(RestreamType, Arc<Description>)> {
+    let build = admit_file(file).await?;
+    Ok((build.kind.clone(), build.description.clone()))
+}
+
 /// What admission says of a file, for its author.
 pub async fn report(file: &Path) -> anyhow::Result<String> {
     use std::fmt::Write as _;

@@ -32,6 +32,7 @@ mod stall;
 mod timeline;
 mod tls;
 mod tokens;
+mod trials;
 mod update;
 mod upstream_servers;
 mod waiting_source;
