@@ -29,7 +29,7 @@ use crate::flv::MediaDir;
 use crate::gate::{Gate, Protocol};
 use crate::id::{AppName, NodeGroup, StreamGuid};
 use crate::limits::Limits;
-use crate::plugin::{Plugins, Runtime};
+use crate::plugin::{self, Plugins, Runtime};
 use crate::provision::{self, NameTaken, Names};
 use crate::restreamer::{self, Restreamers};
 use crate::rtmp::connection;
@@ -95,7 +95,7 @@ impl App {
 
         let runtime =
             Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
-        let plugins = Plugins::load(runtime, config.plugins.clone()).await?;
+        let plugins = Plugins::load(runtime, plugin_config(&config)).await?;
         let streams = Streams::new(config.stream.clone());
         let policy = Arc::new(Policy::new(config.dial.clone(), own));
         let bounds = restreamer::Limits {
@@ -130,6 +130,7 @@ impl App {
         drain.spawn(cluster.clone().run().instrument(info_span!("cluster")));
         cluster.started().await;
         follow_swaps(&plugins, &restreamers, &drain);
+        drain.spawn(plugins.clone().follow(drain.clone()));
 
         let mut registry = telemetry::registry();
         let gates = Gates::new(&config, &auth, &mut registry).await?;
@@ -249,6 +250,15 @@ fn open_store(kind: StoreKind, data_dir: &Path) -> anyhow::Result<Arc<dyn Store>
         StoreKind::Embedded => Arc::new(Embedded::open(data_dir)?),
         StoreKind::Memory => Arc::new(Memory::new()),
     })
+}
+
+/// A node that forgets keeps no compiled code either.
+fn plugin_config(config: &Config) -> plugin::Config {
+    let keeps = config.store != StoreKind::Memory;
+    plugin::Config {
+        cache: keeps.then(|| config.data_dir.join("compiled")),
+        ..config.plugins.clone()
+    }
 }
 
 /// What tokens and logins are made with.

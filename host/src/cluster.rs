@@ -340,6 +340,9 @@ impl Cluster {
                 .as_ref()
                 .and_then(|current| self.in_service(group, &current.node))
             {
+                if node.id == self.0.me.id {
+                    self.0.restreamers.again(guid);
+                }
                 return Ok(vec![node]);
             }
             // Until the mirror shows the assignment, or there is none.

@@ -327,6 +327,9 @@ impl Config {
             return Err(bad("admin_password", why.to_string()));
         }
         self.log.check().map_err(|why| bad("log.filter", why))?;
+        if let Some(key) = self.plugins.out_of_bounds() {
+            return Err(bad(key, "is out of its bounds, see host/restreamd.toml"));
+        }
         let positive: [(&str, bool); 11] = [
             (
                 "api.connections",
@@ -586,6 +589,20 @@ mod tests {
             (
                 "admin_password = \"$argon2id$v=19$m=19456,t=2,p=1\"",
                 "admin_password",
+            ),
+            ("[plugins.limits]\nticks = 0", "plugins.limits.ticks"),
+            (
+                "[plugins.overrides.a]\nmemory_mib = 0",
+                "plugins.overrides.a.memory_mib",
+            ),
+            ("[plugins]\nkeys = [\"ab\"]", "plugins.keys"),
+            (
+                "[plugins.overrides.a]\nsha256 = \"ab\"",
+                "plugins.overrides.a.sha256",
+            ),
+            (
+                "[plugins.overrides.a.grants]\nhosts = [\"a:1\"]",
+                "plugins.overrides.a.grants.hosts",
             ),
             ("= 1", "line 1"),
         ];

@@ -6,36 +6,49 @@
 
 pub mod admission;
 pub mod build;
+mod cache;
 pub mod description;
 pub mod engine;
+mod folder;
+mod follow;
+pub mod grants;
 pub mod instance;
 pub mod limits;
 mod offline;
 mod quarantine;
+mod report;
 pub mod scenario;
+mod slot;
 mod stdio;
 #[cfg(test)]
 mod tests;
+pub mod trust;
+mod watch;
 pub mod wit;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::broadcast;
 use tracing::{error, info, warn};
 
 pub use build::Build;
 pub use description::{Description, Direction, Property};
 pub use engine::Runtime;
+pub use grants::Grants;
 pub use instance::Crash;
 pub use limits::{Config, HandOver, Limits};
+pub use report::{described, report, report_under};
 
+use admission::{Candidate, Rejected, Terms};
 use quarantine::{Record, Verdict};
+use slot::{Slot, State};
+use trust::Trust;
+use watch::Watch;
 
 use crate::id::RestreamType;
 
@@ -112,20 +125,11 @@ pub struct PluginInfo {
     pub state: &'static str,
     pub error: Option<String>,
     pub instances: u64,
+    /// Of them, those on builds that are no longer in use.
+    pub former_instances: u64,
+    pub hand_over: &'static str,
     pub capabilities: Vec<String>,
     pub description: Option<Arc<Description>>,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    current: Option<Arc<Build>>,
-    former: Option<Arc<Build>>,
-    state: &'static str,
-    error: Option<String>,
-    crashes: AtomicU64,
-    record: Record,
-    /// Builds that were taken out of use because they crashed.
-    withdrawn: u64,
 }
 
 #[derive(Debug)]
@@ -133,6 +137,9 @@ struct Inner {
     runtime: Runtime,
     config: Config,
     slots: RwLock<BTreeMap<RestreamType, Slot>>,
+    watch: Mutex<Watch<Rejected>>,
+    /// One file is compiled at a time: a large one takes all the machine has.
+    compiler: tokio::sync::Mutex<()>,
     swapped: broadcast::Sender<Swap>,
 }
 
@@ -151,113 +158,63 @@ pub struct Plugins(Arc<Inner>);
 
 impl Plugins {
     /// Admits what is built in and what lies in the plugin directory. A file that
-    /// is not admitted is reported and keeps nothing else from starting.
+    /// is not admitted is reported and keeps nothing else from starting; a large one
+    /// that was not compiled before is left to [`Plugins::follow`].
     pub async fn load(runtime: Runtime, config: Config) -> anyhow::Result<Self> {
+        let runtime = match &config.cache {
+            Some(dir) => runtime.with_cache(dir),
+            None => runtime,
+        };
         let plugins = Self(Arc::new(Inner {
             runtime,
             config,
             slots: RwLock::default(),
+            watch: Mutex::default(),
+            compiler: tokio::sync::Mutex::default(),
             swapped: broadcast::channel(64).0,
         }));
-        let rtmp: RestreamType = "rtmp".parse()?;
-        plugins
-            .install(&rtmp, BUILT_IN.to_vec(), Origin::BuiltIn)
-            .await?;
+        let rtmp = Candidate {
+            kind: "rtmp".parse()?,
+            bytes: BUILT_IN.to_vec(),
+            signature: None,
+            origin: Origin::BuiltIn,
+        };
+        plugins.install(rtmp).await?;
         if let Some(dir) = plugins.0.config.dir.clone() {
             plugins.load_dir(&dir).await?;
         }
         Ok(plugins)
     }
 
-    async fn load_dir(&self, dir: &Path) -> anyhow::Result<()> {
-        let unreadable =
-            |error: io::Error| anyhow::anyhow!("plugin_dir {}: {error}", dir.display());
-        let mut files: Vec<PathBuf> = std::fs::read_dir(dir)
-            .map_err(unreadable)?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .collect();
-        files.retain(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "wasm")
-        });
-        files.sort();
-        for path in files {
-            let stem = path
-                .file_stem()
-                .and_then(|stem| stem.to_str())
-                .unwrap_or_default();
-            let Ok(kind) = stem.parse::<RestreamType>() else {
-                warn!(file = %path.display(), "not a plugin: its stem must be 1 to 32 of a-z 0-9 -");
-                continue;
-            };
-            if self.is_built_in(&kind) && !self.0.config.replace.contains(&kind) {
-                warn!(file = %path.display(), "not loaded: the type is built in and plugins.replace does not name it");
-                continue;
-            }
-            // The reason is in the log and in GET plugins.
-            let _ = self.install_file(&kind, &path).await;
+    /// Admits a file, and has it in use from then on.
+    async fn install(&self, candidate: Candidate) -> Result<(), Rejected> {
+        let kind = candidate.kind.clone();
+        let terms = self.0.config.terms_of(&kind, &candidate.origin);
+        let build = admission::admit_under(&self.0.runtime, candidate, &terms).await?;
+        info!(plugin = %kind, version = build.version, digest = build.digest, origin = ?build.origin, "plugin installed");
+        if self.with_slot(&kind, |slot| slot.install(Arc::new(build))) {
+            self.announce(&kind);
         }
         Ok(())
     }
 
-    async fn install_file(&self, kind: &RestreamType, path: &Path) -> Result<(), PluginError> {
-        let read = path.to_owned();
-        let bytes = tokio::task::spawn_blocking(move || read_whole(&read)).await;
-        let bytes = bytes.unwrap_or_else(|_| Err(io::Error::other("reading failed")));
-        match bytes {
-            Ok(bytes) => {
-                self.install(kind, bytes, Origin::File(path.to_owned()))
-                    .await
-            }
-            Err(error) => {
-                Err(self.reject(kind, &Origin::File(path.to_owned()), &error.to_string()))
-            }
-        }
-    }
-
-    async fn install(
-        &self,
-        kind: &RestreamType,
-        bytes: Vec<u8>,
-        origin: Origin,
-    ) -> Result<(), PluginError> {
-        let limits = self.0.config.limits_of(kind);
-        let build =
-            match admission::admit(&self.0.runtime, kind, bytes, origin.clone(), limits).await {
-                Ok(build) => Arc::new(build),
-                Err(error) => return Err(self.reject(kind, &origin, &error.to_string())),
-            };
-        info!(plugin = %kind, version = build.version, digest = build.digest, ?origin, "plugin installed");
-        let mut slots = self.0.slots.write();
-        let slot = slots.entry(kind.clone()).or_default();
-        let unchanged = slot
-            .current
-            .as_ref()
-            .is_some_and(|current| current.digest == build.digest);
-        (slot.state, slot.error) = ("ready", None);
-        // A build that was quarantined gets another chance when it is asked for.
-        let again = slot.record.quarantined().is_some();
-        if !unchanged {
-            slot.former = slot.current.replace(build);
-        }
-        if !unchanged || again {
-            slot.record = Record::default();
-            drop(slots);
-            self.announce(kind);
-        }
-        Ok(())
-    }
-
-    fn reject(&self, kind: &RestreamType, origin: &Origin, reason: &str) -> PluginError {
+    fn reject(&self, kind: &RestreamType, origin: &Origin, rejected: &Rejected) -> PluginError {
+        let reason = rejected.to_string().replace('\n', " ");
         warn!(plugin = %kind, ?origin, reason, "plugin rejected");
-        let mut slots = self.0.slots.write();
-        let slot = slots.entry(kind.clone()).or_default();
-        // What is in use is no better for it: while it is quarantined, that is shown.
-        if slot.record.quarantined().is_none() {
-            slot.state = "rejected";
+        self.with_slot(kind, |slot| slot.reject(rejected.label(), reason.clone()));
+        PluginError::Rejected(reason)
+    }
+
+    fn with_slot<T>(&self, kind: &RestreamType, act: impl FnOnce(&mut Slot) -> T) -> T {
+        act(self.0.slots.write().entry(kind.clone()).or_default())
+    }
+
+    /// Types that were removed go when nothing runs on them any more.
+    fn forget(&self) {
+        let is_over = self.0.slots.read().values().any(Slot::is_over);
+        if is_over {
+            self.0.slots.write().retain(|_, slot| !slot.is_over());
         }
-        slot.error = Some(reason.to_owned());
-        PluginError::Rejected(reason.to_owned())
     }
 
     /// Types whose restreamers should run on another build now.
@@ -274,7 +231,7 @@ impl Plugins {
     fn swap(&self, kind: &RestreamType) -> Swap {
         Swap {
             kind: kind.clone(),
-            hand_over: self.0.config.hand_over == HandOver::Always,
+            hand_over: self.0.config.hand_over_of(kind) == HandOver::Always,
         }
     }
 
@@ -283,10 +240,21 @@ impl Plugins {
         let _ = self.0.swapped.send(self.swap(kind));
     }
 
-    fn is_built_in(&self, kind: &RestreamType) -> bool {
+    /// Whether a file may be this type.
+    fn may_replace(&self, kind: &RestreamType) -> bool {
         let slots = self.0.slots.read();
-        let current = slots.get(kind).and_then(|slot| slot.current.as_ref());
-        current.is_some_and(|build| build.origin == Origin::BuiltIn)
+        let built_in = slots.get(kind).is_some_and(Slot::is_built_in);
+        !built_in || self.0.config.replace.contains(kind)
+    }
+
+    /// What a type is granted.
+    pub fn grants(&self, kind: &RestreamType) -> Grants {
+        self.0.config.grants_of(kind)
+    }
+
+    /// Lines of log a second that a type's instances may write, if it is said.
+    pub fn log_lines(&self, kind: &RestreamType) -> Option<u32> {
+        self.0.config.limits_of(kind).log_lines
     }
 
     /// The type a provision means: its own name, or the one an alias stands for.
@@ -301,28 +269,34 @@ impl Plugins {
         let slots = self.0.slots.read();
         slots
             .iter()
-            .filter(|(_, slot)| slot.current.is_some())
+            .filter(|(_, slot)| slot.current().is_some())
             .map(|(kind, _)| kind.clone())
             .collect()
     }
 
     /// The newest build of a type.
     pub fn build(&self, kind: &RestreamType) -> Option<Arc<Build>> {
-        self.0.slots.read().get(kind)?.current.clone()
+        self.0.slots.read().get(kind)?.current().cloned()
     }
 
-    /// The build that a restreamer is to run on; else why there is none.
-    pub fn runnable(&self, kind: &RestreamType) -> Result<Arc<Build>, String> {
+    /// The build that a restreamer is to run on; else why there is none. Of a type that
+    /// was removed it is the one it ran on before.
+    pub fn runnable(
+        &self,
+        kind: &RestreamType,
+        before: Option<&Arc<Build>>,
+    ) -> Result<Arc<Build>, String> {
         if let Some(why) = self.quarantined(kind) {
             return Err(format!("the plugin is quarantined: {why}"));
         }
         self.build(kind)
+            .or_else(|| before.filter(|build| build.kind == *kind).cloned())
             .ok_or_else(|| format!("the type {kind} is not installed on this node"))
     }
 
     fn quarantined(&self, kind: &RestreamType) -> Option<String> {
         let slots = self.0.slots.read();
-        slots.get(kind)?.record.quarantined().map(str::to_owned)
+        slots.get(kind)?.quarantined().map(str::to_owned)
     }
 
     /// The types that new restreamers can have: installed and not quarantined.
@@ -330,7 +304,7 @@ impl Plugins {
         let slots = self.0.slots.read();
         let offered = slots
             .iter()
-            .filter(|(_, slot)| slot.current.is_some() && slot.record.quarantined().is_none());
+            .filter(|(_, slot)| slot.current().is_some() && slot.quarantined().is_none());
         offered.map(|(kind, _)| kind.clone()).collect()
     }
 
@@ -383,8 +357,8 @@ impl Plugins {
         if let Some(withdrawn) = slot.judge(build, judge) {
             drop(slots);
             error!(plugin = %build.kind, version = build.version, digest = build.digest,
-                reason = withdrawn.why, state = withdrawn.state, "plugin build withdrawn");
-            if withdrawn.state == "rolled-back" {
+                reason = withdrawn.why, state = withdrawn.state.as_str(), "plugin build withdrawn");
+            if withdrawn.state == State::RolledBack {
                 self.announce(&build.kind);
             }
         }
@@ -408,190 +382,102 @@ impl Plugins {
             .collect()
     }
 
+    /// A run did not answer an upgrade in time, and goes on as it is.
+    pub fn upgrade_unanswered(&self, build: &Arc<Build>) {
+        if let Some(slot) = self.0.slots.read().get(&build.kind) {
+            slot.unanswered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Upgrades that runs did not answer in time, by type.
+    pub fn unanswered(&self) -> Vec<(RestreamType, u64)> {
+        let slots = self.0.slots.read();
+        let unanswered = slots
+            .iter()
+            .map(|(kind, slot)| (kind.clone(), slot.unanswered.load(Ordering::Relaxed)));
+        unanswered.collect()
+    }
+
+    /// Files that were not admitted, by type and reason.
+    pub fn rejections(&self) -> Vec<(RestreamType, &'static str, u64)> {
+        let slots = self.0.slots.read();
+        let of = |(kind, slot): (&RestreamType, &Slot)| {
+            let kind = kind.clone();
+            let of = slot.rejections.iter();
+            let of: Vec<_> = of.map(|(why, n)| (kind.clone(), *why, *n)).collect();
+            of
+        };
+        slots.iter().flat_map(of).collect()
+    }
+
     /// All plugins, by type.
     pub fn list(&self) -> Vec<PluginInfo> {
-        self.0
-            .slots
-            .read()
-            .iter()
-            .map(|(kind, slot)| slot.info(kind))
-            .collect()
+        let slots = self.0.slots.read();
+        let known = slots.iter().filter(|(_, slot)| !slot.is_over());
+        known.map(|(kind, slot)| self.info_of(kind, slot)).collect()
     }
 
     /// One plugin.
     pub fn info(&self, name: &str) -> Option<PluginInfo> {
-        self.0
-            .slots
-            .read()
+        let slots = self.0.slots.read();
+        let known = slots
             .get_key_value(name)
-            .map(|(kind, slot)| slot.info(kind))
+            .filter(|(_, slot)| !slot.is_over());
+        known.map(|(kind, slot)| self.info_of(kind, slot))
+    }
+
+    fn info_of(&self, kind: &RestreamType, slot: &Slot) -> PluginInfo {
+        slot.info(kind, self.0.config.hand_over_of(kind))
     }
 
     /// Reads a plugin's file again. A file that is not admitted changes nothing.
     pub async fn reload(&self, name: &str) -> Result<PluginInfo, PluginError> {
         let kind: RestreamType = name.parse().map_err(|_| PluginError::Unknown)?;
-        if self.is_built_in(&kind) {
+        if !self.may_replace(&kind) {
             return Err(PluginError::BuiltIn);
         }
         let dir = self.0.config.dir.clone().ok_or(PluginError::Unknown)?;
-        let path = dir.join(format!("{kind}.wasm"));
-        if !path.is_file() && self.build(&kind).is_none() {
-            return Err(PluginError::Unknown);
+        match folder::stamp(&dir, &kind) {
+            Some(stamp) => self.0.watch.lock().known(Instant::now(), &kind, stamp),
+            None if self.build(&kind).is_none() => return Err(PluginError::Unknown),
+            None => {}
         }
-        self.install_file(&kind, &path).await?;
+        self.install_file(&dir, &kind).await?;
         self.info(name).ok_or(PluginError::Unknown)
     }
 
     /// Goes back to the build before.
     pub async fn rollback(&self, name: &str) -> Result<PluginInfo, PluginError> {
         let kind: RestreamType = name.parse().map_err(|_| PluginError::Unknown)?;
-        {
-            let mut slots = self.0.slots.write();
-            let slot = slots.get_mut(&kind).ok_or(PluginError::Unknown)?;
-            let former = slot.former.take().ok_or(PluginError::NoFormer)?;
-            slot.former = slot.current.replace(former);
-            slot.record = Record::default();
-            (slot.state, slot.error) = ("rolled-back", None);
+        let mut slots = self.0.slots.write();
+        let slot = slots.get_mut(&kind).ok_or(PluginError::Unknown)?;
+        if !slot.roll_back() {
+            return Err(PluginError::NoFormer);
         }
+        drop(slots);
         info!(plugin = %kind, "plugin rolled back");
         self.announce(&kind);
         self.info(name).ok_or(PluginError::Unknown)
     }
 }
 
-/// What became of a build that crashed too often.
-struct Withdrawn {
-    state: &'static str,
-    why: String,
-}
-
-impl Slot {
-    /// Crashes of builds that are no longer in use tell nothing of the one that is.
-    fn judge(
-        &mut self,
-        build: &Arc<Build>,
-        judge: impl FnOnce(&mut Record) -> Option<Verdict>,
-    ) -> Option<Withdrawn> {
-        let current = self.current.as_ref();
-        if !current.is_some_and(|current| Arc::ptr_eq(current, build)) {
-            return None;
-        }
-        let verdict = judge(&mut self.record)?;
-        let why = verdict.to_string();
-        self.state = match (self.former.take(), verdict) {
-            (Some(former), _) => {
-                self.current = Some(former);
-                self.record = Record::default();
-                "rolled-back"
-            }
-            (None, Verdict::Unsound(_)) => {
-                self.record.quarantine(why.clone());
-                "quarantined"
-            }
-            // All there is, and one of its restreamers only, for all that is known.
-            (None, Verdict::Stillborn(_)) => return None,
-        };
-        self.withdrawn += 1;
-        self.error = Some(why.clone());
-        Some(Withdrawn {
-            state: self.state,
-            why,
-        })
-    }
-
-    fn info(&self, kind: &RestreamType) -> PluginInfo {
-        let build = self.current.as_ref();
-        let text = |get: fn(&Build) -> &str| build.map_or("", |build| get(build)).to_owned();
-        PluginInfo {
-            kind: kind.clone(),
-            version: text(|build| &build.version),
-            digest: text(|build| &build.digest),
-            wit_version: text(|build| &build.wit_version),
-            origin: match build.map(|build| &build.origin) {
-                Some(Origin::BuiltIn) => "built in",
-                _ => "file",
+impl Config {
+    /// Under which terms a file is admitted as a type.
+    fn terms_of(&self, kind: &RestreamType, origin: &Origin) -> Terms {
+        let trust = match origin {
+            Origin::BuiltIn => Trust::default(),
+            Origin::File(_) => Trust {
+                pin: self.pin_of(kind).cloned(),
+                require_pin: self.require_pin,
+                keys: self.keys.clone(),
             },
-            state: self.state,
-            error: self.error.clone(),
-            instances: build.map_or(0, |build| build.instances.load(Ordering::Relaxed)),
-            capabilities: build
-                .map(|build| build.capabilities.clone())
-                .unwrap_or_default(),
-            description: build.map(|build| build.description.clone()),
+        };
+        Terms {
+            limits: self.limits_of(kind),
+            trust,
+            grants: Some(self.grants_of(kind)),
         }
     }
-}
-
-/// Read whole, never mapped: a file that is overwritten while it runs must not matter.
-fn read_whole(path: &Path) -> io::Result<Vec<u8>> {
-    let size = std::fs::metadata(path)?.len();
-    if size > admission::MAX_FILE {
-        return Err(io::Error::other(format!(
-            "{size} bytes; at most {} are read",
-            admission::MAX_FILE
-        )));
-    }
-    std::fs::read(path)
-}
-
-/// Admits a file as a node would, on an engine of its own.
-async fn admit_file(file: &Path) -> anyhow::Result<Build> {
-    let bytes = read_whole(file).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
-    let stem = file
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .unwrap_or_default();
-    let kind: RestreamType = stem
-        .parse()
-        .map_err(|why| anyhow::anyhow!("the file's stem names the type and {why}"))?;
-    let runtime =
-        Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
-    let origin = Origin::File(file.to_owned());
-    Ok(admission::admit(&runtime, &kind, bytes, origin, Limits::default()).await?)
-}
-
-/// The type of a file that would be admitted, and what it says of itself.
-///
-/// # Errors
-/// When it would not be admitted.
-pub async fn described(file: &Path) -> anyhow::Result<(RestreamType, Arc<Description>)> {
-    let build = admit_file(file).await?;
-    Ok((build.kind.clone(), build.description.clone()))
-}
-
-/// What admission says of a file, for its author.
-pub async fn report(file: &Path) -> anyhow::Result<String> {
-    use std::fmt::Write as _;
-    let build = admit_file(file).await?;
-    let (kind, size) = (&build.kind, std::fs::metadata(file)?.len());
-    let mut text = String::new();
-    let direction = match build.description.direction {
-        Direction::Feeds => "feeds its stream",
-        Direction::Reads => "reads its stream",
-    };
-    writeln!(
-        text,
-        "admitted: type {kind}, version {}, {size} bytes, {direction}",
-        build.version
-    )?;
-    writeln!(text, "contract: restreamd:plugin {}", build.wit_version)?;
-    writeln!(text, "sha256:   {}", build.digest)?;
-    writeln!(text, "{}", build.description.doc)?;
-    for property in &build.description.properties {
-        let needed = match (&property.default, property.required) {
-            (_, true) => "required".to_owned(),
-            (Some(default), _) => format!("default {default}"),
-            (None, _) => "optional".to_owned(),
-        };
-        let secret = if property.secret { ", secret" } else { "" };
-        writeln!(
-            text,
-            "  {} ({needed}{secret}): {}",
-            property.name, property.doc
-        )?;
-    }
-    writeln!(text, "imports:  {}", build.capabilities.join(", "))?;
-    Ok(text)
 }
 
 /// Makes a component of a core module, with a version in its metadata.

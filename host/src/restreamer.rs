@@ -5,15 +5,19 @@
 //! tells how they are; it is told what should run and does not ask why.
 
 pub mod board;
+mod fetch;
+mod granted;
 pub mod host;
 pub mod hosts;
 pub mod inbox;
 pub mod origin;
 pub mod probe;
+mod reading;
 pub mod scrub;
 pub mod session;
 pub mod source;
 mod successor;
+pub mod target;
 pub mod task;
 
 use std::collections::HashMap;
@@ -34,9 +38,11 @@ use crate::plugin::{Plugins, Swap};
 use crate::rtmp::dial::OwnPulls;
 use crate::rtmp::policy::Policy;
 use crate::stream::{Latency, NameTaken, Stream, Streams};
+pub use host::{TargetFacts, TargetState};
+
 use host::Properties;
 use hosts::Hosts;
-use session::Shared;
+use session::{Asking, Local, Shared};
 
 /// What a restreamer is to do.
 #[derive(Clone, PartialEq, Eq)]
@@ -47,6 +53,8 @@ pub struct Assigned {
     pub stream: StreamGuid,
     /// The type.
     pub kind: RestreamType,
+    /// Whether it feeds its stream; else it reads it, and the stream is somebody else's.
+    pub feeds: bool,
     /// The type's properties.
     pub properties: Properties,
     /// How long the stream's frames may wait to be sent together, if it says.
@@ -88,8 +96,12 @@ pub struct Status {
     pub source: Option<String>,
     pub attempt: u64,
     pub next_attempt: Option<Duration>,
+    /// What the policy says of its wait.
+    pub text: Option<String>,
     pub error: Option<String>,
     pub history: Vec<Incident>,
+    /// Where media goes to, without secrets.
+    pub targets: Vec<(String, TargetFacts)>,
     pub plugin: Option<(String, String)>,
     pub epoch: u64,
 }
@@ -105,8 +117,10 @@ struct Running {
 impl Running {
     /// Subscribers stay. One that reads its stream has nothing to say here.
     fn retime(&self, assigned: &Assigned) {
-        if self.assigned.latency != assigned.latency {
-            self.shared.stream.set_latency(assigned.latency);
+        if let Some(stream) = &self.shared.local.feeds
+            && self.assigned.latency != assigned.latency
+        {
+            stream.set_latency(assigned.latency);
         }
     }
 }
@@ -195,7 +209,15 @@ impl Restreamers {
                 }
                 current.assigned = assigned;
             }
-            Some(current) => self.change_type(current, assigned),
+            Some(current) if current.assigned.feeds == assigned.feeds => {
+                self.change_type(current, assigned);
+            }
+            Some(current) => {
+                self.0.end(&current.shared);
+                running.remove(&key);
+                drop(running);
+                self.ensure(assigned);
+            }
         }
     }
 
@@ -208,6 +230,18 @@ impl Restreamers {
         blocked
             .into_iter()
             .for_each(|assigned| self.ensure(assigned));
+    }
+
+    /// A provision's policies that gave up, or were finished, begin anew: somebody asks for
+    /// them again.
+    pub fn again(&self, provision: &ProvisionGuid) {
+        let running = self.0.running.lock();
+        let of_it = running.iter().filter(|((of, _), _)| of == provision);
+        for (_, current) in of_it {
+            if current.shared.board.lock().may_begin_anew() {
+                current.shared.inbox.again();
+            }
+        }
     }
 
     /// Stops a restreamer. Its sources and its stream are closed when this returns;
@@ -262,7 +296,7 @@ impl Restreamers {
             return self.0.blocked.lock().get(&key).map(Blocked::status);
         };
         let (phase, since) = current.shared.phase();
-        let source = current.shared.source();
+        let (source, targets) = (current.shared.source(), current.shared.targets());
         let board = current.shared.board.lock();
         let version = current.version.lock().clone();
         Some(Status {
@@ -271,8 +305,10 @@ impl Restreamers {
             source,
             attempt: board.attempts,
             next_attempt: board.next_attempt(),
+            text: board.text(),
             error: board.error.clone(),
             history: board.history.iter().cloned().collect(),
+            targets,
             plugin: version.map(|version| (current.assigned.kind.to_string(), version)),
             epoch: current.assigned.epoch,
         })
@@ -313,36 +349,53 @@ impl Restreamers {
     }
 
     fn start(&self, assigned: &Assigned) -> Result<Running, NameTaken> {
-        let stream = self.0.streams.open(&assigned.stream).inspect_err(|taken| {
+        let feeds = assigned
+            .feeds
+            .then(|| self.0.streams.open(&assigned.stream));
+        let feeds = feeds.transpose().inspect_err(|taken| {
             warn!(provision = %assigned.provision, stream = %assigned.stream, %taken, "cannot start a restreamer");
         })?;
-        if assigned.latency.is_some() {
+        if let Some(stream) = feeds.as_ref().filter(|_| assigned.latency.is_some()) {
             stream.set_latency(assigned.latency);
         }
-        let shared = self.shared(stream, assigned);
+        let shared = self.shared(self.local(feeds, assigned), assigned);
         Ok(self.spawn(assigned.clone(), shared))
+    }
+
+    fn local(&self, feeds: Option<Arc<Stream>>, assigned: &Assigned) -> Local {
+        Local {
+            feeds,
+            guid: assigned.stream.clone(),
+            streams: Some(self.0.streams.clone()),
+        }
     }
 
     /// The new type begins on the same stream; subscribers stay.
     fn change_type(&self, current: &mut Running, assigned: Assigned) {
-        let stream = current.shared.stream.clone();
+        let local = current.shared.local.clone();
         current.retime(&assigned);
         current.shared.board.lock().stop();
         current.shared.close();
         current.shared.inbox.stop();
-        let shared = self.shared(stream, &assigned);
+        let shared = self.shared(local, &assigned);
         *current = self.spawn(assigned, shared);
     }
 
-    fn shared(&self, stream: Arc<Stream>, assigned: &Assigned) -> Arc<Shared> {
-        let (hosts, properties) = (self.0.hosts.clone(), assigned.properties.clone());
+    fn shared(&self, local: Local, assigned: &Assigned) -> Arc<Shared> {
+        let grants = self.0.plugins.grants(&assigned.kind);
+        let sources = grants.sources.unwrap_or(usize::MAX);
+        let asking = Asking {
+            grants: grants.clone(),
+            policy: self.0.hosts.policy().clone(),
+        };
         Arc::new(Shared::new(
-            stream,
-            hosts,
+            local,
+            granted::hosts(&self.0.hosts, &assigned.kind, grants),
             self.0.media.clone(),
-            properties,
+            assigned.properties.clone(),
             self.secret_keys(&assigned.kind),
-            self.0.limits.sources,
+            self.0.limits.sources.min(sources),
+            asking,
         ))
     }
 
@@ -366,11 +419,23 @@ impl Restreamers {
             shared: shared.clone(),
             plugins: self.0.plugins.clone(),
             version: version.clone(),
-            log_lines: self.0.limits.log_lines,
+            log_lines: self
+                .0
+                .plugins
+                .log_lines(&assigned.kind)
+                .unwrap_or(self.0.limits.log_lines),
         };
+        let local = &shared.local;
+        let reads = local.streams.clone().filter(|_| local.feeds.is_none());
+        let follow =
+            reads.map(|streams| reading::follow(streams, local.guid.clone(), shared.inbox.clone()));
         let run = async move {
             info!("restreamer started");
-            task.run().await;
+            match follow {
+                // Whichever ends, the restreamer stops.
+                Some(follow) => drop(tokio::join!(task.run(), follow)),
+                None => task.run().await,
+            }
         };
         self.0.drain.spawn(run.instrument(span));
         Running {
@@ -399,8 +464,10 @@ impl Blocked {
             source: None,
             attempt: 0,
             next_attempt: None,
+            text: None,
             error: Some(format!("{class}: {text}")),
             history: vec![self.incident.clone()],
+            targets: Vec::new(),
             plugin: None,
             epoch: self.assigned.epoch,
         }
@@ -411,7 +478,9 @@ impl Inner {
     fn end(&self, shared: &Arc<Shared>) {
         shared.board.lock().stop();
         shared.close();
-        self.streams.end(&shared.stream);
+        if let Some(stream) = &shared.local.feeds {
+            self.streams.end(stream);
+        }
         shared.inbox.stop();
     }
 }
@@ -445,6 +514,7 @@ mod tests {
             provision: "p-1".parse().expect("legal"),
             stream: "live/a".parse().expect("legal"),
             kind: "rtmp".parse().expect("legal"),
+            feeds: true,
             properties: vec![("rtmpUri".into(), "rtmp://127.0.0.1:9/live/s".into())],
             latency: None,
             epoch: 1,

@@ -1,5 +1,6 @@
 //! Who may publish and play: anyone, token holders, whom the webhook lets in, nobody.
 
+use restreamd_tests::certificate::Certificate;
 use restreamd_tests::clip::Clip;
 use restreamd_tests::curl::curl;
 use restreamd_tests::eventually::{eventually, when};
@@ -147,6 +148,47 @@ fn the_webhook_is_told_who_wants_what_once_for_each_connection() {
     for secret in ["hunter2", "wr0ng", "open-sesame", "from=us"] {
         assert!(!logs.contains(secret), "{secret} is in the log");
     }
+}
+
+#[test]
+fn a_webhook_is_asked_over_https_when_its_certificate_is_good_and_else_nobody_is_let_in() {
+    let clip = Clip::small();
+    let (good, other) = (tempfile::tempdir(), tempfile::tempdir());
+    let [good, other] = [good, other].map(|folder| folder.expect("a folder"));
+    let certificate = Certificate::make(good.path());
+    let doorman = Webhook::open_tls(certificate.server(), |question| match &question["stream"] {
+        stream if stream == "bad" => Answer::Status(403),
+        _ => Answer::Status(200),
+    });
+    let node = |trusted: &Certificate| {
+        node()
+            .set("rtmp.webhook", doorman.url("/may?from=us"))
+            .set("rtmp.webhook_secret", "open-sesame")
+            .set("rtmp.publish", "webhook")
+            .env("SSL_CERT_FILE", &trusted.cert_path())
+    };
+    let host = node(&certificate).start();
+    let _publisher = ffmpeg::publish(&clip, &host.url("live/cam"));
+    host.client().wait_for_stream("live/cam", SOON);
+    let told = publish_refused(&clip, &host.url("live/bad"));
+    assert!(told.contains("not allowed by the webhook"), "{told}");
+    let asked = doorman.asked();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert!(
+        asked[0].head.contains("authorization: bearer open-sesame"),
+        "{asked:?}"
+    );
+
+    // A certificate nobody vouches for learns neither the secret nor who asks.
+    let wary = node(&Certificate::make(other.path()))
+        .announce("no answer of the webhook")
+        .start();
+    let told = publish_refused(&clip, &wary.url("live/cam"));
+    assert!(told.contains("the webhook gave no answer"), "{told}");
+    assert_eq!(doorman.asked().len(), 2);
+    let logs = wary.logs().join("\n");
+    assert!(logs.contains("certificate"), "{logs}");
+    assert!(!logs.contains("open-sesame"));
 }
 
 #[test]

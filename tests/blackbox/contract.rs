@@ -172,10 +172,12 @@ fn no_field_of_a_status_element_is_ever_missing() {
         "source",
         "attempt",
         "nextAttemptMs",
+        "statusText",
         "error",
         "history",
         "media",
         "bytesIn",
+        "targets",
         "plugin",
         "epoch",
     ];

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use restreamd_tests::api::Api;
 use restreamd_tests::clip::Clip;
 use restreamd_tests::eventually::{eventually, holds, when};
+use restreamd_tests::guest::Guest;
 use restreamd_tests::host::TestHost;
 use restreamd_tests::player::Player;
+use restreamd_tests::plugins;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::source::Source;
 
@@ -416,4 +418,201 @@ fn new_build_that_traps_at_once_makes_room_for_the_one_before() {
         api.wait_for_state(&format!("bad-guest-{n}"), "LIVE", SOON);
     }
     neighbour.is_unharmed();
+}
+
+/// A misbehaviour of a running guest: its type, what it does, and why it is stopped.
+struct Misbehaviour {
+    kind: &'static str,
+    guest: Guest,
+    why: &'static str,
+}
+
+/// A call in a loop without end.
+fn again(call: &str) -> Guest {
+    Guest::runs(&format!("(loop $again {call} (br $again))"))
+}
+
+/// Opens a source of what [`Guest::text`] says, of which nobody listens.
+const CONNECT: &str = "(call $rtmp.connect (i32.const 8192) (i32.const 1024))";
+const NOBODY: &str = "rtmp://127.0.0.1:9/live/s";
+
+fn connecting(lines: &str) -> Guest {
+    let url = format!(
+        "(i32.store (i32.const 8192) (i32.const 4096)) (i32.store (i32.const 8196) (i32.const {}))",
+        NOBODY.len()
+    );
+    Guest::runs(&format!("{url} {lines}")).text(NOBODY)
+}
+
+fn misbehaviours() -> Vec<Misbehaviour> {
+    let one = |kind, guest, why| Misbehaviour { kind, guest, why };
+    let overran = "ran for 100ms without waiting";
+    let facts = "(loop $again (call $media.source.facts (i32.load (i32.const 1028)) (i32.const 16384)) (br $again))";
+    vec![
+        one("loops", again(""), overran),
+        one("traps", Guest::runs("unreachable"), "unreachable"),
+        one(
+            "memory",
+            again("(drop (memory.grow (i32.const 16)))"),
+            "more than its 16 MiB of memory",
+        ),
+        one(
+            "tables",
+            again("(drop (table.grow (ref.null func) (i32.const 10000)))")
+                .with("(table 1 funcref)"),
+            "more than its 100000 elements of tables",
+        ),
+        one("handles", connecting(&CONNECT.repeat(3)), "table"),
+        one(
+            "asks-the-clock",
+            again("(drop (call $runtime.now-ms))"),
+            overran,
+        ),
+        one(
+            "asks-for-chance",
+            again("(drop (call $runtime.random-u32))"),
+            overran,
+        ),
+        one(
+            "asks-its-source",
+            connecting(&format!("{CONNECT} {facts}")),
+            overran,
+        ),
+        one(
+            "dials",
+            connecting(&format!("(loop $again {CONNECT} (br $again))")),
+            overran,
+        ),
+        one(
+            "logs",
+            again("(call $runtime.log (i32.const 1) (i32.const 4096) (i32.const 5))").text("flood"),
+            overran,
+        ),
+        one(
+            "long-lines",
+            Guest::runs("(call $runtime.log (i32.const 1) (i32.const 4096) (i32.const 2000000))"),
+            "fuel",
+        ),
+        one(
+            "large-checkpoint",
+            Guest::runs("(call $runtime.checkpoint (i32.const 4096) (i32.const 65537))"),
+            "64 KiB",
+        ),
+    ]
+}
+
+#[test]
+fn each_misbehaviour_is_stopped_and_told_and_hurts_nobody_else() {
+    let all = misbehaviours();
+    let builder = node()
+        .set(
+            "plugins.overrides",
+            toml::toml! { handles = { handles = 2 } },
+        )
+        .announce("the plugin crashed")
+        .announce("withdrawn");
+    let dir = builder.folder().join("plugins");
+    for one in &all {
+        plugins::put(&dir, one.kind, &one.guest.module());
+    }
+    let host = builder.start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    for one in &all {
+        let kind = one.kind;
+        let pull = Provision::of_type(kind, kind, &format!("live/{kind}"));
+        api.start(&pull);
+        let status = api.wait_for(kind, "it is stopped", SOON, |status| {
+            let history = status["history"].as_array().cloned().unwrap_or_default();
+            history.iter().any(|one| one["class"] == "plugin-crashed")
+        });
+        let history = status["history"].to_string();
+        assert!(
+            history.contains(one.why),
+            "{kind}: {:?} is not in {history}",
+            one.why
+        );
+        api.delete(kind);
+    }
+    let floods = host
+        .logs()
+        .iter()
+        .filter(|line| line.contains("flood"))
+        .count();
+    assert!((1..100).contains(&floods), "{floods} lines");
+    neighbour.is_unharmed();
+    // From the begin of a run to its end, with the other tests at work.
+    let stopped = host
+        .logs()
+        .iter()
+        .filter(|line| line.contains("without waiting"))
+        .count();
+    assert!(stopped >= 5, "{stopped} loops");
+}
+
+#[test]
+fn a_storm_of_waits_is_slowed_down() {
+    let storm = "(loop $again (call $wait (i32.const 0))
+        (br_if $again (i32.ne (i32.load8_u (i32.const 1024)) (i32.const 8))))";
+    let builder = node();
+    plugins::put(
+        &builder.folder().join("plugins"),
+        "storm",
+        &Guest::runs(storm).module(),
+    );
+    let host = builder.start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    for n in 0..10 {
+        api.start(&Provision::of_type(
+            "storm",
+            &format!("storm{n}"),
+            &format!("live/storm{n}"),
+        ));
+    }
+    let instances = || api.plugin("storm")["instances"].clone();
+    assert_eq!(instances(), 10);
+    let before = host.cpu();
+    let began = Instant::now();
+    neighbour.player.wait_for_more(200, SOON);
+    let share = (host.cpu() - before).as_secs_f64() / began.elapsed().as_secs_f64();
+    // Each would take a core for itself.
+    assert!(share < 1.0, "{share} cores");
+    neighbour.is_unharmed();
+    for n in 0..10 {
+        api.delete(&format!("storm{n}"));
+    }
+    eventually("they hear the stop", SOON, || {
+        when(instances() == 0, || instances().to_string())
+    });
+}
+
+#[test]
+fn a_run_that_does_not_answer_an_upgrade_stays_on_its_build_and_is_reported() {
+    let builder = node()
+        .announce("did not answer the upgrade")
+        .announce("did not stop in time");
+    let dir = builder.folder().join("plugins");
+    let deaf = Guest::runs("(loop $again (call $wait (i32.const 60000)) (br $again))").module();
+    plugins::put(&dir, "deaf", &deaf);
+    let host = builder.start();
+    let api = host.client();
+    let neighbour = Neighbour::start(&host, &api);
+    api.start(&Provision::of_type("deaf", "deaf", "live/deaf"));
+    let first = api.plugin("deaf")["digest"].clone();
+    let next = [deaf, plugins::section(b"build", b"2")].concat();
+    plugins::put(&dir, "deaf", &next);
+    let unanswered = || api.counter("restreamd_plugin_upgrades_unanswered_total");
+    eventually("it is reported", SOON, || {
+        when(unanswered() >= 1.0, || unanswered().to_string())
+    });
+    let plugin = api.plugin("deaf");
+    assert_ne!(plugin["digest"], first);
+    assert_eq!(
+        (&plugin["instances"], &plugin["formerInstances"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(unanswered(), 1.0, "once");
+    neighbour.is_unharmed();
+    api.delete("deaf");
 }

@@ -162,22 +162,33 @@ fn broken_files_are_refused_with_a_reason_and_the_rest_runs() {
 #[test]
 fn unknown_type_is_400_naming_the_installed_ones() {
     let host = node().plugin("rtmp-fixed").start();
-    let body = host
-        .client()
-        .try_create(&[&Provision::of_type("zixi", "zixi-pull", "live/zixi")])
-        .error(400);
-    assert_eq!(
-        body["field"], "streams[0].camParams.properties.type",
-        "{body}"
-    );
-    let text = body["error"].as_str().expect("a text");
-    assert!(
-        text.contains("rtmp,") && text.contains("rtmp-fixed"),
-        "{text}"
-    );
+    for (kind, says) in [
+        ("ndi", "is no installed type"),
+        ("rtmp-push", "rtmp-push.wasm belongs into plugin_dir"),
+        ("ipcam", "Red5 has"),
+        ("srt", "Red5 has"),
+        ("srt-caller", "Red5 has"),
+        ("mpegts", "Red5 has"),
+        ("whip-push", "Red5 has"),
+        ("zixi", "Red5 has"),
+        ("zixi-push", "Red5 has"),
+    ] {
+        let provision = Provision::of_type(kind, "other", "live/other");
+        let body = host.client().try_create(&[&provision]).error(400);
+        assert_eq!(
+            body["field"], "streams[0].camParams.properties.type",
+            "{body}"
+        );
+        let text = body["error"].as_str().expect("a text");
+        assert!(text.contains(says), "{kind}: {text}");
+        assert!(
+            text.contains("rtmp,") && text.contains("rtmp-fixed"),
+            "{text}"
+        );
+    }
 }
 
-fn check(file: &std::path::Path) -> (bool, String) {
+pub(crate) fn check(file: &std::path::Path) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_restreamd"));
     let mut running = Running::start(command.args(["plugin", "check"]).arg(file), "restreamd");
     let status = running.wait(Duration::from_secs(30));

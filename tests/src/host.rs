@@ -246,6 +246,11 @@ impl TestHost {
         self.running.footprint()
     }
 
+    /// The CPU time it has taken.
+    pub fn cpu(&self) -> Duration {
+        crate::proc::cpu(self.running.id())
+    }
+
     /// Announces a WARN or ERROR line by a part of its text.
     pub fn announce(&mut self, part: &str) {
         self.builder.announced.push(part.to_owned());

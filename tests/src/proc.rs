@@ -174,6 +174,16 @@ fn collect(pipe: impl Read + Send + 'static, lines: Lines) -> JoinHandle<()> {
     })
 }
 
+/// CPU time of a process so far, of all its threads.
+pub fn cpu(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Behind the name, which may hold spaces: user and system time, 10 ms each.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(10 * ticks)
+}
+
 /// What a process holds in the kernel: for "back to the baseline".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Footprint {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::Value;
 
 /// A request that does not come whole in this time is given up.
@@ -37,9 +38,27 @@ type Judge = dyn Fn(&Value) -> Answer + Send + Sync;
 #[derive(Clone, Debug)]
 pub struct Webhook {
     addr: SocketAddr,
+    scheme: &'static str,
     asked: Arc<Mutex<Vec<Question>>>,
     /// Connections that get no answer.
     silent: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+/// A connection, and what it is told over.
+trait Line: Read + Write {
+    fn socket(self) -> TcpStream;
+}
+
+impl Line for TcpStream {
+    fn socket(self) -> TcpStream {
+        self
+    }
+}
+
+impl Line for StreamOwned<ServerConnection, TcpStream> {
+    fn socket(self) -> TcpStream {
+        self.sock
+    }
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,17 +68,30 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Webhook {
     /// Listens on loopback.
     pub fn open(judge: impl Fn(&Value) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listen(None, Arc::new(judge))
+    }
+
+    /// The same with TLS, for whoever calls it `localhost`.
+    pub fn open_tls(
+        tls: Arc<ServerConfig>,
+        judge: impl Fn(&Value) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Some(tls), Arc::new(judge))
+    }
+
+    fn listen(tls: Option<Arc<ServerConfig>>, judge: Arc<Judge>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
         let webhook = Self {
             addr: listener.local_addr().expect("it is bound"),
+            scheme: if tls.is_some() { "https" } else { "http" },
             asked: Arc::default(),
             silent: Arc::default(),
         };
-        let (mine, judge): (_, Arc<Judge>) = (webhook.clone(), Arc::new(judge));
+        let mine = webhook.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (mine, judge) = (mine.clone(), Arc::clone(&judge));
-                thread::spawn(move || mine.serve(stream, &*judge));
+                let (mine, judge, tls) = (mine.clone(), Arc::clone(&judge), tls.clone());
+                thread::spawn(move || mine.receive(stream, tls, &*judge));
             }
         });
         webhook
@@ -67,7 +99,11 @@ impl Webhook {
 
     /// Its address, with this path.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addr)
+        let host = match self.scheme {
+            "https" => format!("localhost:{}", self.addr.port()),
+            _ => self.addr.to_string(),
+        };
+        format!("{}://{host}{path}", self.scheme)
     }
 
     /// What it was asked so far.
@@ -81,25 +117,41 @@ impl Webhook {
         lock(&self.asked).iter().filter(about).count()
     }
 
-    fn serve(&self, mut stream: TcpStream, judge: &Judge) -> Option<()> {
+    fn receive(
+        &self,
+        stream: TcpStream,
+        tls: Option<Arc<ServerConfig>>,
+        judge: &Judge,
+    ) -> Option<()> {
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        let question = read(&stream)?;
+        match tls {
+            None => self.serve(stream, judge),
+            Some(tls) => {
+                let session = ServerConnection::new(tls).ok()?;
+                self.serve(StreamOwned::new(session, stream), judge)
+            }
+        }
+    }
+
+    fn serve(&self, mut stream: impl Line, judge: &Judge) -> Option<()> {
+        let question = read(&mut stream)?;
         let answer = judge(&question.body);
         lock(&self.asked).push(question);
         let head = match answer {
             Answer::Status(status) => format!("{status} x"),
             Answer::Redirect(to) => format!("302 x\r\nlocation: {to}"),
             Answer::Silence => {
-                lock(&self.silent).push(stream);
+                lock(&self.silent).push(stream.socket());
                 return None;
             }
         };
         let text = format!("HTTP/1.1 {head}\r\ncontent-length: 7\r\n\r\nwhatever");
-        stream.write_all(&text.as_bytes()[..text.len() - 1]).ok()
+        stream.write_all(&text.as_bytes()[..text.len() - 1]).ok()?;
+        stream.flush().ok()
     }
 }
 
-fn read(stream: &TcpStream) -> Option<Question> {
+fn read(stream: &mut impl Read) -> Option<Question> {
     let mut reader = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

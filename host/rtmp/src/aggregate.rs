@@ -12,9 +12,6 @@ use crate::message::{Message, type_id};
 const TAG_HEADER: usize = 11;
 /// The back pointer after each tag.
 const BACK_POINTER: usize = 4;
-/// Payloads up to this size are copied so that they do not keep the whole
-/// aggregate alive.
-const COPY_UP_TO: usize = 4 * 1024;
 
 /// The messages in one aggregate.
 #[derive(Debug)]
@@ -55,11 +52,7 @@ impl Tags {
             timestamp: self.timestamp.wrapping_add(timestamp.wrapping_sub(first)),
             type_id: kind & 0x1F,
             stream_id: self.stream_id,
-            payload: if length > COPY_UP_TO {
-                payload
-            } else {
-                Bytes::copy_from_slice(&payload)
-            },
+            payload,
         })
     }
 }

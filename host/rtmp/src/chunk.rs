@@ -6,9 +6,11 @@
 mod head;
 mod header;
 mod reader;
+mod slab;
 mod writer;
 
 pub use reader::ChunkReader;
+pub use slab::Slab;
 pub(crate) use writer::media_csid;
 pub use writer::{EGRESS_CHUNK_SIZE, Wire, encode};
 

@@ -59,11 +59,11 @@ pub struct Media {
 impl Media {
     /// The media in a message; `None` when it is something else.
     #[must_use]
-    pub fn from_message(message: &Message) -> Option<Media> {
+    pub fn from_message(message: Message) -> Option<Media> {
         let (kind, payload) = match message.type_id {
-            type_id::AUDIO => (MediaKind::Audio, message.payload.clone()),
-            type_id::VIDEO => (MediaKind::Video, message.payload.clone()),
-            type_id::DATA_AMF0 => (MediaKind::Data, message.payload.clone()),
+            type_id::AUDIO => (MediaKind::Audio, message.payload),
+            type_id::VIDEO => (MediaKind::Video, message.payload),
+            type_id::DATA_AMF0 => (MediaKind::Data, message.payload),
             type_id::DATA_AMF3 => (MediaKind::Data, without_amf3_prefix(&message.payload)),
             _ => return None,
         };

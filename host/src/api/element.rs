@@ -10,7 +10,7 @@ use super::State;
 use super::caller::Viewer;
 use crate::cluster::Node;
 use crate::id::{NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
-use crate::restreamer::{Phase, Status};
+use crate::restreamer::{Phase, Status, TargetFacts, TargetState};
 use crate::stream::{AudioFacts, MoreTracks, StreamSnapshot, VideoFacts};
 
 /// A stream, where it is, and how it is doing.
@@ -42,11 +42,15 @@ pub(super) struct StreamElement {
     /// How often it was dialled.
     attempt: Option<u64>,
     next_attempt_ms: Option<u64>,
+    /// What the plugin says of its wait.
+    status_text: Option<String>,
     /// Why it is not live.
     error: Option<String>,
     history: Option<Vec<Incident>>,
     media: Option<Media>,
     bytes_in: Option<u64>,
+    /// Where the provision's restreamer pushes the stream to.
+    targets: Option<Vec<Target>>,
     plugin: Option<PluginName>,
     /// Counts how often the provision was placed.
     epoch: Option<u64>,
@@ -59,6 +63,45 @@ pub(super) struct Incident {
     /// `dns`, `refused`, `unreachable`, `timeout`, … as in the plugin contract.
     class: String,
     text: String,
+}
+
+/// A remote that the stream is pushed to.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Target {
+    /// Masked, the stream's key there too.
+    url: String,
+    /// `dialing`, `waiting`, `flowing`, `stalled` or `ended`.
+    state: &'static str,
+    /// How long media has flowed without a pause.
+    flowing_ms: u64,
+    /// Bytes it has taken.
+    bytes_out: u64,
+    frames: u64,
+    /// Frames left out because it was too slow.
+    dropped_frames: u64,
+    /// How far what it gets next is behind the stream.
+    lag_ms: u64,
+}
+
+impl From<(String, TargetFacts)> for Target {
+    fn from((url, facts): (String, TargetFacts)) -> Self {
+        Self {
+            url,
+            state: match facts.state {
+                TargetState::Dialing => "dialing",
+                TargetState::Waiting => "waiting",
+                TargetState::Flowing => "flowing",
+                TargetState::Stalled => "stalled",
+                TargetState::Ended => "ended",
+            },
+            flowing_ms: millis(facts.flowing),
+            bytes_out: facts.bytes,
+            frames: facts.frames,
+            dropped_frames: facts.dropped,
+            lag_ms: millis(facts.lag),
+        }
+    }
 }
 
 /// What the stream carries.
@@ -216,7 +259,9 @@ impl StreamElement {
         Self {
             source: None,
             error: None,
+            status_text: None,
             history: None,
+            targets: None,
             provision_guid: None,
             plugin: None,
             ..self
@@ -286,8 +331,10 @@ impl StreamElement {
         self.source = status.source;
         self.attempt = Some(status.attempt);
         self.next_attempt_ms = status.next_attempt.map(millis);
+        self.status_text = status.text;
         self.error = status.error;
         self.history = Some(status.history.into_iter().map(incident).collect());
+        self.targets = Some(status.targets.into_iter().map(Target::from).collect());
         self.plugin = status
             .plugin
             .map(|(name, version)| PluginName { name, version });
@@ -342,12 +389,14 @@ mod tests {
             source: Some("rtmp://***@host/live/a?***".into()),
             attempt: 3,
             next_attempt: Some(Duration::from_millis(250)),
+            text: None,
             error: Some("refused".into()),
             history: vec![crate::restreamer::Incident {
                 at: jiff::Timestamp::UNIX_EPOCH,
                 class: "refused".into(),
                 text: "connection refused".into(),
             }],
+            targets: Vec::new(),
             plugin: Some(("rtmp".into(), "0.1.0".into())),
             epoch: 7,
         }

@@ -24,13 +24,18 @@ pub(super) struct Plugin {
     wit_version: String,
     /// `built in` or `file`.
     origin: &'static str,
-    /// `ready`, `rejected` (its newest file; a former build may be in use), `rolled-back`, or
-    /// `quarantined` (it crashed too often and nothing new runs on it).
+    /// `ready`, `compiling` (a newer file; a former build may be in use), `rejected` (its newest
+    /// file; a former build may be in use), `rolled-back`, `quarantined` (it crashed too often and
+    /// nothing new runs on it), or `removed` (its file is gone; its restreamers go on).
     state: &'static str,
     /// Why its newest build is not in use, or why it failed last.
     error: Option<String>,
     /// How many restreamers run on it.
     instances: u64,
+    /// How many of them run on builds that are no longer in use.
+    former_instances: u64,
+    /// Whether restreamers move to a new build: `always`, or `new-only`.
+    hand_over: &'static str,
     capabilities: Vec<String>,
     /// What it says of itself; null, as `direction` is, while no build of it is in use.
     doc: Option<String>,
@@ -80,6 +85,8 @@ impl From<PluginInfo> for Plugin {
             state: info.state,
             error: info.error,
             instances: info.instances,
+            former_instances: info.former_instances,
+            hand_over: info.hand_over,
             capabilities: info.capabilities,
             doc: description.map(|description| description.doc.clone()),
             direction: description.map(|description| direction(description.direction)),

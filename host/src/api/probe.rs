@@ -72,6 +72,7 @@ pub(super) async fn probe(
         provision,
         stream: stream.guid,
         kind: stream.kind,
+        feeds: stream.feeds,
         properties: stream.properties,
         latency: stream.latency,
         epoch: 0,

@@ -133,6 +133,26 @@ impl Node {
             ConstCounter::new(withdrawn)
                 .encode(family.encode_family(&[("type", plugin.as_str())])?)?;
         }
+        let mut family = encoder.encode_descriptor(
+            "plugin_rejections",
+            "Files that were not admitted, by type and reason",
+            None,
+            kind,
+        )?;
+        for (plugin, reason, rejections) in self.plugins.rejections() {
+            let labels = [("type", plugin.as_str()), ("reason", reason)];
+            ConstCounter::new(rejections).encode(family.encode_family(&labels)?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "plugin_upgrades_unanswered",
+            "Restreamers that did not hand over in time and stayed on their build, by type",
+            None,
+            kind,
+        )?;
+        for (plugin, unanswered) in self.plugins.unanswered() {
+            ConstCounter::new(unanswered)
+                .encode(family.encode_family(&[("type", plugin.as_str())])?)?;
+        }
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ const WORLD: [File; 2] = [
     (contract::DEPENDENCY, contract::WIT),
 ];
 
-const RUST: [File; 9] = [
+const RUST: [File; 11] = [
     ("Cargo.toml", template!("rust/Cargo.toml")),
     (".gitignore", template!("rust/gitignore")),
     ("src/lib.rs", template!("rust/src/lib.rs")),
@@ -58,7 +58,9 @@ const RUST: [File; 9] = [
         template!("rust/sdk.toml"),
     ),
     sdk!("lib.rs"),
+    sdk!("error.rs"),
     sdk!("properties.rs"),
+    sdk!("reducer.rs"),
     sdk!("retry.rs"),
     sdk!("sources.rs"),
 ];

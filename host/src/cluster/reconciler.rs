@@ -159,6 +159,7 @@ fn settle_provision(cluster: &Cluster, group: &NodeGroup, guid: &ProvisionGuid) 
                     provision: guid.clone(),
                     stream: stream.guid.clone(),
                     kind: stream.kind.clone(),
+                    feeds: stream.feeds,
                     properties: stream.properties.clone(),
                     latency: stream.latency,
                     epoch: assignment.epoch,

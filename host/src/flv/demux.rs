@@ -87,7 +87,7 @@ impl Flv {
     fn next(&mut self) -> Result<Option<Media>, Error> {
         loop {
             while let Some(message) = self.reader.poll()? {
-                if let Some(media) = Media::from_message(&message) {
+                if let Some(media) = Media::from_message(message) {
                     self.begun = true;
                     return Ok(Some(media));
                 }

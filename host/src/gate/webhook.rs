@@ -5,9 +5,10 @@
 //! policy for sources that provisions name has nothing to do with it. Invariants: asks
 //! are bounded in number and each in time; what is asked holds tokens, and no log does.
 
-use std::fmt;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -187,6 +188,23 @@ pub fn can_be_sent(secret: &Secret) -> bool {
     authorization(secret).is_ok()
 }
 
+/// What TLS found wrong, if it was TLS that failed: a certificate, a name, a version.
+fn tls<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // What an I/O error holds is no cause of it, as it has its causes.
+        let held = error.downcast_ref().and_then(io::Error::get_ref);
+        cause = match held {
+            Some(held) => Some(held),
+            None => error.source(),
+        };
+    }
+    None
+}
+
 /// `Authorization` with a shared secret.
 fn authorization(secret: &Secret) -> Result<HeaderValue, BadSecret> {
     let text = secret.expose();
@@ -256,8 +274,11 @@ impl Webhook {
                     status => told(status),
                 }
             }
-            // Without its causes, which may repeat the address.
-            Ok(Err(error)) if error.is_connect() => "it cannot be connected to".to_owned(),
+            // Without its causes, which may repeat the address, but for what TLS says.
+            Ok(Err(error)) if error.is_connect() => match tls(&error) {
+                Some(why) => format!("TLS failed: {why}"),
+                None => "it cannot be connected to".to_owned(),
+            },
             Ok(Err(_)) => "the connection was lost".to_owned(),
             Err(_) => "it took too long".to_owned(),
         };

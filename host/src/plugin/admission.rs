@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use sha2::{Digest, Sha256};
-use wasmtime::component::Component;
 
 use super::build::Build;
 use super::description;
 use super::engine::Runtime;
+use super::grants::Grants;
 use super::limits::{CALL, Limits};
+use super::trust::{Trust, Untrusted};
 use super::wit::PolicyPre;
 use super::{Origin, instance, offline};
 use crate::id::RestreamType;
@@ -34,27 +35,96 @@ const ALLOWED: [&str; 6] = [
     "wasi:random/",
 ];
 
-/// Why a file is no plugin.
+/// The contract's import that has to be granted, without its version.
+const HTTP: &str = "restreamd:plugin/http@";
+
+/// Why a file is no plugin. One line each, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
+    /// It cannot be read.
+    #[error("{0}")]
+    File(String),
+    /// The operator wants it pinned or signed.
+    #[error("{0}")]
+    Untrusted(#[from] Untrusted),
     /// Not WebAssembly, or damaged.
     #[error("not a WebAssembly component or module: {0}")]
     NotWasm(String),
     /// A core module that does not carry the contract.
-    #[error("a core module that cannot be made a component (built without wit-bindgen?): {0}")]
+    #[error(
+        "a core module without the contract's component-type section (built without wit-bindgen, or stripped of it?): {0}"
+    )]
     NoContract(String),
     /// Another contract or version.
     #[error("{0}")]
     Contract(String),
     /// It wants more than it may have.
-    #[error("imports what no plugin is granted: {0}")]
+    #[error(
+        "imports what no plugin is granted: {0}; a plugin reaches the outside by the contract's imports alone"
+    )]
     Imports(String),
+    /// It wants what it was not granted.
+    #[error(
+        "imports {import}, which is not granted to it: add `http = [\"<host>\"]` to [plugins.overrides.{kind}.grants]"
+    )]
+    NotGranted {
+        /// What.
+        import: String,
+        /// The type.
+        kind: RestreamType,
+    },
     /// It does not compile, or its types are not the contract's.
     #[error("{0}")]
     Invalid(String),
     /// `describe` or `check` failed.
     #[error("{0}")]
     Misbehaved(String),
+}
+
+impl Rejected {
+    /// A label for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Untrusted(Untrusted::OtherPin { .. } | Untrusted::NoPin { .. }) => "pin",
+            Self::Untrusted(_) => "signature",
+            Self::NotWasm(_) => "wasm",
+            Self::NoContract(_) | Self::Contract(_) => "contract",
+            Self::Imports(_) => "imports",
+            Self::NotGranted { .. } => "grant",
+            Self::Invalid(_) => "invalid",
+            Self::Misbehaved(_) => "misbehaved",
+        }
+    }
+}
+
+/// Under which terms a file is admitted.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// The bounds of its instances.
+    pub limits: Limits,
+    /// What it has to show.
+    pub trust: Trust,
+    /// What it is granted; absent, it is granted whatever it imports.
+    pub grants: Option<Grants>,
+}
+
+/// A file, read.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The type it wants to offer.
+    pub kind: RestreamType,
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// What lies beside it as its signature.
+    pub signature: Option<Vec<u8>>,
+    /// Where it is from.
+    pub origin: Origin,
+}
+
+/// Whether an import is one that has to be granted.
+pub(super) fn needs_grant(import: &str) -> bool {
+    import.starts_with(HTTP)
 }
 
 /// Makes a component of what a compiler put out.
@@ -69,6 +139,9 @@ pub fn component_bytes(bytes: &[u8]) -> Result<Vec<u8>, Rejected> {
 }
 
 fn encode(module: &[u8]) -> Result<Vec<u8>, Rejected> {
+    // What is cut off lacks the section too; that is not its fault.
+    wasm_metadata::Payload::from_binary(module)
+        .map_err(|error| Rejected::NotWasm(format!("{error:#}")))?;
     use wasi_preview1_component_adapter_provider::{
         WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
     };
@@ -93,8 +166,7 @@ pub fn digest(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Admits a file's bytes as a build of a type. Compiles: not for the async runtime's
-/// own threads, which is why it moves itself off them.
+/// Admits a file's bytes as a build of a type, whoever made it and whatever it imports.
 pub async fn admit(
     runtime: &Runtime,
     kind: &RestreamType,
@@ -102,10 +174,51 @@ pub async fn admit(
     origin: Origin,
     limits: Limits,
 ) -> Result<Build, Rejected> {
-    let digest = digest(&bytes);
-    let compiling = runtime.clone();
-    let compiled = tokio::task::spawn_blocking(move || compile(&compiling, &bytes)).await;
-    let compiled = compiled.map_err(|_| Rejected::Invalid("the compiler failed".to_owned()))??;
+    let candidate = Candidate {
+        kind: kind.clone(),
+        bytes,
+        signature: None,
+        origin,
+    };
+    let terms = Terms {
+        limits,
+        ..Terms::default()
+    };
+    admit_under(runtime, candidate, &terms).await
+}
+
+/// Admits a file under terms. Compiles: not for the async runtime's own threads, which
+/// is why it moves itself off them.
+pub async fn admit_under(
+    runtime: &Runtime,
+    candidate: Candidate,
+    terms: &Terms,
+) -> Result<Build, Rejected> {
+    let (kind, origin, limits) = (
+        candidate.kind.clone(),
+        candidate.origin.clone(),
+        terms.limits.of_size(candidate.bytes.len()),
+    );
+    let (compiling, terms) = (runtime.clone(), terms.clone());
+    let compiled = tokio::task::spawn_blocking(move || {
+        let Candidate {
+            kind,
+            bytes,
+            signature,
+            ..
+        } = candidate;
+        let digest = digest(&bytes);
+        terms
+            .trust
+            .judge(kind.as_str(), &bytes, &digest, signature.as_deref())?;
+        Ok::<_, Rejected>((
+            compile(&compiling, &kind, &bytes, terms.grants.as_ref())?,
+            digest,
+        ))
+    });
+    let (compiled, digest) = compiled
+        .await
+        .map_err(|_| Rejected::Invalid("the compiler failed".to_owned()))??;
     let mut store = instance::store(&runtime.engine, Box::new(offline::Offline), &limits);
     let describe = async {
         let policy = compiled.pre.instantiate_async(&mut store).await?;
@@ -117,8 +230,10 @@ pub async fn admit(
     let described = tokio::time::timeout(CALL, describe).await;
     let described = described
         .map_err(|_| Rejected::Misbehaved(format!("describe took longer than {CALL:?}")))?;
-    let described =
-        described.map_err(|error| Rejected::Misbehaved(format!("describe failed: {error:#}")))?;
+    let described = described.map_err(|error| {
+        let crash = instance::Crash::of(&error, &limits);
+        Rejected::Misbehaved(format!("describe {crash}"))
+    })?;
     let description = description::bounded(described).map_err(Rejected::Misbehaved)?;
     let build = Build {
         kind: kind.clone(),
@@ -148,10 +263,16 @@ struct Compiled {
     pre: PolicyPre<instance::Ctx>,
 }
 
-fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Compiled, Rejected> {
+fn compile(
+    runtime: &Runtime,
+    kind: &RestreamType,
+    bytes: &[u8],
+    grants: Option<&Grants>,
+) -> Result<Compiled, Rejected> {
     let version = version(bytes);
     let bytes = component_bytes(bytes)?;
-    let component = Component::new(&runtime.engine, &bytes)
+    let component = runtime
+        .compile(&bytes)
         .map_err(|error| Rejected::NotWasm(format!("{error:#}")))?;
     let ty = component.component_type();
     let exports = ty
@@ -163,7 +284,9 @@ fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Compiled, Rejected> {
         ))
     })?;
     if !wit_version.starts_with(&format!("{SPOKEN}.")) {
-        let text = format!("built for restreamd:plugin {wit_version}, this host speaks {SPOKEN}.x");
+        let text = format!(
+            "built for restreamd:plugin {wit_version}, this host speaks {SPOKEN}.x: build it against this host's wit/world.wit, or take a host that speaks {wit_version}"
+        );
         return Err(Rejected::Contract(text));
     }
     let imports: Vec<String> = ty
@@ -178,7 +301,20 @@ fn compile(runtime: &Runtime, bytes: &[u8]) -> Result<Compiled, Rejected> {
     if !refused.is_empty() {
         return Err(Rejected::Imports(refused.join(", ")));
     }
-    let invalid = |error: wasmtime::Error| Rejected::Invalid(format!("{error:#}"));
+    let http = imports.iter().find(|name| needs_grant(name));
+    if let (Some(import), Some(grants)) = (http, grants)
+        && grants.http.is_none()
+    {
+        return Err(Rejected::NotGranted {
+            import: import.clone(),
+            kind: kind.clone(),
+        });
+    }
+    let invalid = |error: wasmtime::Error| {
+        Rejected::Invalid(format!(
+            "it does not fit this host's restreamd:plugin {SPOKEN}.x, build it against this host's wit/world.wit: {error:#}"
+        ))
+    };
     let pre = runtime
         .linker
         .instantiate_pre(&component)

@@ -1,10 +1,14 @@
 //! The one wasmtime engine of the process, its clock and its linker.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::path::Path;
 use std::sync::Arc;
 
-use wasmtime::component::{HasSelf, Linker};
+use tracing::warn;
+use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine};
 
+use super::cache::Cache;
 use super::instance::Ctx;
 use super::limits::TICK;
 use super::wit;
@@ -19,6 +23,7 @@ const FIBER_STACK: usize = 512 << 10;
 pub struct Runtime {
     pub(super) engine: Engine,
     pub(super) linker: Arc<Linker<Ctx>>,
+    cache: Option<Cache>,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -54,6 +59,58 @@ impl Runtime {
         Ok(Self {
             engine,
             linker: Arc::new(linker),
+            cache: None,
         })
+    }
+
+    /// Keeps compiled code in this folder, if it can.
+    #[must_use]
+    pub fn with_cache(mut self, dir: &Path) -> Self {
+        match Cache::open(dir) {
+            Ok(cache) => self.cache = Some(cache),
+            Err(error) => warn!(dir = %dir.display(), %error, "compiled plugins are not kept"),
+        }
+        self
+    }
+
+    /// Compiles a component, or takes the code of an earlier time. Takes seconds for a
+    /// large one: not for the async runtime's own threads.
+    pub(super) fn compile(&self, component: &[u8]) -> wasmtime::Result<Component> {
+        let Some(cache) = &self.cache else {
+            return Component::new(&self.engine, component);
+        };
+        let key = Cache::key(component, self.compiler());
+        let kept = cache.get(&key).and_then(|code| self.load(&code));
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let component = Component::new(&self.engine, component)?;
+        cache.put(&key, &component.serialize()?);
+        Ok(component)
+    }
+
+    /// Whether a component's code is there already.
+    pub(super) fn is_compiled(&self, component: &[u8]) -> bool {
+        let key = Cache::key(component, self.compiler());
+        self.cache.as_ref().is_some_and(|cache| cache.has(&key))
+    }
+
+    /// What makes code of one compiler, version and machine unfit for another.
+    fn compiler(&self) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default()
+            .hash_one(self.engine.precompile_compatibility_hash())
+    }
+
+    /// Code that another version of the engine made is refused by it.
+    #[allow(
+        unsafe_code,
+        reason = "compiled code is trusted by nature: it lies in a folder that this user alone can write in, and its digest was compared"
+    )]
+    fn load(&self, code: &[u8]) -> Option<Component> {
+        // SAFETY: `Cache` gives back the bytes that `Component::serialize` gave it.
+        let loaded = unsafe { Component::deserialize(&self.engine, code) };
+        loaded
+            .inspect_err(|error| warn!(%error, "compiled code is of no use and will be made again"))
+            .ok()
     }
 }

@@ -8,14 +8,18 @@ use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
-use super::limits::{Budget, COMPONENT_HANDLES, Limits, OutOfMemory};
+use super::limits::{Budget, COMPONENT_HANDLES, Limits, OutOfMemory, OutOfTable};
 use super::stdio::Stdio;
 use super::wit::{self, PolicyPre};
-use crate::restreamer::host::{Handover, Host, Job, Level, Outcome, SourceId};
+use crate::restreamer::host::{Handover, Host, Job, Level, Outcome, SourceId, TargetId};
 
 /// A source as a guest holds it.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceHandle(pub(super) SourceId);
+
+/// A target as a guest holds it.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetHandle(pub(super) TargetId);
 
 /// What a Store carries.
 pub struct Ctx {
@@ -24,16 +28,20 @@ pub struct Ctx {
     limits: Budget,
     wasi: WasiCtx,
     stdio: Stdio,
-    /// Ticks since it last waited or used a source.
+    /// Ticks since it last waited.
     ticks: u32,
 }
 
 impl Ctx {
-    /// The guest waits or uses a source: its clock starts again, and what it printed
-    /// goes to the log. Calls that any busy loop can make (the clock, the log) are no
-    /// sign of life.
-    pub(super) fn called(&mut self) {
+    /// The guest waits: its clock starts again. No other call is a sign of life, since a
+    /// busy loop can make it.
+    pub(super) fn waits(&mut self) {
         self.ticks = 0;
+        self.called();
+    }
+
+    /// What the guest printed goes to the log.
+    pub(super) fn called(&mut self) {
         for line in self.stdio.take() {
             self.host.log(Level::Info, &line);
         }
@@ -58,12 +66,15 @@ impl WasiView for Ctx {
 /// How an instance died.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Crash {
-    /// It used its CPU time up without waiting or using a source.
+    /// It used its CPU time up without waiting.
     #[error("ran for {0:?} without waiting")]
     Overran(Duration),
     /// It wanted more memory than it may have.
     #[error("wanted more than its {0} MiB of memory")]
     Memory(usize),
+    /// It wanted more table elements than it may have.
+    #[error("wanted more than its {0} elements of tables")]
+    Table(usize),
     /// It trapped: a bug of its own, with its backtrace.
     #[error("trapped: {0}")]
     Trapped(String),
@@ -78,16 +89,18 @@ impl Crash {
         match self {
             Self::Overran(_) => "overran",
             Self::Memory(_) => "memory",
+            Self::Table(_) => "table",
             Self::Trapped(_) => "trapped",
             Self::Unasked => "unasked",
         }
     }
 
-    fn of(error: &wasmtime::Error, limits: &Limits) -> Self {
+    pub(super) fn of(error: &wasmtime::Error, limits: &Limits) -> Self {
         let text = format!("{error:#}");
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => Self::Overran(super::limits::TICK * limits.ticks),
             _ if error.is::<OutOfMemory>() => Self::Memory(limits.memory_mib),
+            _ if error.is::<OutOfTable>() => Self::Table(limits.table_elements),
             _ => Self::Trapped(text.chars().take(4096).collect()),
         }
     }
@@ -175,8 +188,14 @@ fn give(store: &mut Store<Ctx>, former: &Handover) -> wasmtime::Result<wit::expo
         .sources
         .iter()
         .map(|id| table.push(SourceHandle(*id)));
+    let sources = sources.collect::<Result<_, _>>()?;
+    let targets = former
+        .targets
+        .iter()
+        .map(|id| table.push(TargetHandle(*id)));
     Ok(wit::export::Handover {
-        sources: sources.collect::<Result<_, _>>()?,
+        sources,
+        targets: targets.collect::<Result<_, _>>()?,
         state: former.state.clone(),
     })
 }
@@ -187,8 +206,14 @@ fn take(store: &mut Store<Ctx>, handover: wit::export::Handover) -> wasmtime::Re
         .sources
         .into_iter()
         .map(|source| table.delete(source).map(|handle| handle.0));
+    let sources = sources.collect::<Result<_, _>>()?;
+    let targets = handover
+        .targets
+        .into_iter()
+        .map(|target| table.delete(target).map(|handle| handle.0));
     Ok(Handover {
-        sources: sources.collect::<Result<_, _>>()?,
+        sources,
+        targets: targets.collect::<Result<_, _>>()?,
         state: handover.state,
     })
 }

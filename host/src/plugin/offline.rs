@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::restreamer::host::{
-    Claim, Class, ConnectOptions, Facts, Failure, FileOptions, Host, Level, SourceId, SourceState,
-    WaitFuture,
+    Claim, Class, ConnectOptions, Facts, Failure, FetchFuture, FileOptions, Host, Level,
+    PublishOptions, Request, SourceId, SourceState, TargetFacts, TargetId, TargetState, WaitFuture,
 };
 
 /// See the module.
@@ -19,6 +19,27 @@ impl Host for Offline {
     fn connect(&mut self, _: &str, _: ConnectOptions) -> Result<SourceId, Failure> {
         refuse()
     }
+
+    fn publish(&mut self, _: &str, _: PublishOptions) -> Result<TargetId, Failure> {
+        refuse()
+    }
+
+    fn target_url(&mut self, _: TargetId) -> String {
+        String::new()
+    }
+
+    fn target_facts(&mut self, _: TargetId) -> TargetFacts {
+        TargetFacts {
+            state: TargetState::Ended,
+            bytes: 0,
+            frames: 0,
+            dropped: 0,
+            flowing: Duration::ZERO,
+            lag: Duration::ZERO,
+        }
+    }
+
+    fn close_target(&mut self, _: TargetId) {}
 
     fn open_file(&mut self, _: &str, _: FileOptions) -> Result<SourceId, Failure> {
         refuse()
@@ -48,6 +69,10 @@ impl Host for Offline {
     }
 
     fn close(&mut self, _: SourceId) {}
+
+    fn fetch(&mut self, _: Request) -> FetchFuture<'_> {
+        Box::pin(std::future::ready(refuse()))
+    }
 
     fn wait(&mut self, _: Option<Duration>) -> WaitFuture<'_> {
         Box::pin(std::future::pending()) // the caller's limit ends it

@@ -25,7 +25,7 @@ use self::document::{Ending, Scenario, What};
 use self::record::{clock, shown};
 use self::stage::Stage;
 use self::verdict::{End, Finding};
-use super::Build;
+use super::{Build, Direction};
 use crate::restreamer::host::{Handover, Job, Outcome, Properties};
 
 /// All runs of one scenario take no longer than this.
@@ -64,7 +64,7 @@ pub async fn play_all(
     scenarios: &[PathBuf],
     options: Options,
 ) -> anyhow::Result<Vec<Verdict>> {
-    let build = super::admit_file(plugin).await?;
+    let (build, _) = super::report::admit_file(plugin, None).await?;
     let mut verdicts = Vec::new();
     for file in scenarios {
         verdicts.push(play(&build, file, options).await?);
@@ -120,11 +120,12 @@ impl Rehearsal<'_> {
             Some(seed) => (seed, seed),
             None => (1, u64::from(self.scenario.runs)),
         };
+        let reads = self.build.description().direction == Direction::Reads;
         let mut steps = 0;
         let mut trace = None;
         for seed in first..=last {
             let left = WALL.saturating_sub(begun.elapsed());
-            let actor = Actor::new(Stage::new(self.scenario.clone(), seed));
+            let actor = Actor::new(Stage::new(self.scenario.clone(), seed, reads));
             let run = tokio::time::timeout(left, self.run(&actor)).await;
             let (end, ended) = run.unwrap_or_else(|_| {
                 let mut stage = actor.stage.lock();
@@ -160,7 +161,8 @@ impl Rehearsal<'_> {
         let expect = &self.scenario.expect;
         let any = expect.outcome.is_some()
             || expect.problems.is_some()
-            || !(expect.dial.is_empty() && expect.dials.is_empty() && expect.status.is_empty());
+            || !(expect.dial.is_empty() && expect.dials.is_empty() && expect.status.is_empty())
+            || !(expect.fetches.is_empty() && expect.log.is_empty());
         ensure!(any, "{}: expects nothing: give it an [expect]", self.name);
         Ok(())
     }
@@ -227,7 +229,7 @@ impl Rehearsal<'_> {
                 Err(Dropped::Cut) => End::Cut,
                 Ok(Err(crash)) => End::Crashed(shown(&crash.to_string())),
                 Ok(Ok(Outcome::HandedOver(handover))) => {
-                    if stage.handed_over(&handover.sources, handover.state.len()) {
+                    if stage.handed_over(&handover) {
                         former = Some(handover);
                         continue;
                     }

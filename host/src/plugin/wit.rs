@@ -17,9 +17,13 @@ mod generated {
         imports: {
             default: trappable,
             "restreamd:plugin/runtime.wait": async | trappable,
+            "restreamd:plugin/http.fetch": async | trappable,
         },
         exports: { default: async },
-        with: { "restreamd:plugin/media.source": crate::plugin::instance::SourceHandle },
+        with: {
+            "restreamd:plugin/media.source": crate::plugin::instance::SourceHandle,
+            "restreamd:plugin/media.target": crate::plugin::instance::TargetHandle,
+        },
     });
 }
 
@@ -28,16 +32,23 @@ use std::time::Duration;
 use wasmtime::component::Resource;
 
 pub use generated::exports::restreamd::plugin::restreamer as export;
-pub use generated::restreamd::plugin::{file, media, rtmp, runtime, types};
+pub use generated::restreamd::plugin::{file, http, media, rtmp, runtime, types};
 pub use generated::{Policy, PolicyPre};
 
-use super::instance::{Ctx, SourceHandle};
+use super::instance::{Ctx, SourceHandle, TargetHandle};
 use crate::restreamer::host::{
-    self, Class, ConnectOptions, DialOptions, Failure, FileOptions, SourceId, Stall, Trust,
+    self, Class, ConnectOptions, DialOptions, Failure, FileOptions, PublishOptions, SourceId,
+    Stall, TargetFacts, TargetState, Trust,
 };
 
 /// Used when a guest asks for no timeout of its own.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same of a peer that takes nothing.
+const DEFAULT_STALL: Duration = Duration::from_secs(10);
+/// The same of a peer that falls behind.
+const DEFAULT_LAG: Duration = Duration::from_secs(5);
+/// The same of an HTTP answer.
+const DEFAULT_FETCH: Duration = Duration::from_secs(5);
 /// A checkpoint is at most so large.
 const CHECKPOINT: usize = 64 << 10;
 
@@ -75,6 +86,30 @@ impl media::HostSource for Ctx {
     }
 }
 
+impl media::HostTarget for Ctx {
+    fn id(&mut self, target: Resource<TargetHandle>) -> Call<u32> {
+        self.called();
+        Ok(self.table.get(&target)?.0)
+    }
+
+    fn url(&mut self, target: Resource<TargetHandle>) -> Call<String> {
+        let id = media::HostTarget::id(self, target)?;
+        Ok(self.host.target_url(id))
+    }
+
+    fn facts(&mut self, target: Resource<TargetHandle>) -> Call<types::TargetFacts> {
+        let id = media::HostTarget::id(self, target)?;
+        Ok(target_facts(self.host.target_facts(id)))
+    }
+
+    fn drop(&mut self, target: Resource<TargetHandle>) -> Call<()> {
+        self.called();
+        let handle = self.table.delete(target)?;
+        self.host.close_target(handle.0);
+        Ok(())
+    }
+}
+
 impl rtmp::Host for Ctx {
     fn connect(
         &mut self,
@@ -82,21 +117,12 @@ impl rtmp::Host for Ctx {
         options: rtmp::ConnectOptions,
     ) -> Call<Result<Resource<SourceHandle>, types::IoError>> {
         self.called();
-        let trust = match &options.tls {
-            rtmp::TlsCheck::Verify => Ok(Trust::Verify),
-            rtmp::TlsCheck::Pin(pin) => Trust::pin(pin),
-            rtmp::TlsCheck::Skip => Ok(Trust::Skip),
-        };
-        let trust = match trust {
+        let trust = match trust(&options.tls) {
             Ok(trust) => trust,
             Err(failure) => return Ok(Err(io_error(failure))),
         };
-        let timeout = match options.connect_timeout_ms {
-            0 => DEFAULT_TIMEOUT,
-            ms => Duration::from_millis(ms.into()),
-        };
         let options = ConnectOptions {
-            timeout,
+            timeout: millis_or(options.connect_timeout_ms, DEFAULT_TIMEOUT),
             stall: options.stall_ms.map(|ms| Duration::from_millis(ms.into())),
             dial: DialOptions {
                 swf_url: options.swf_url,
@@ -109,6 +135,51 @@ impl rtmp::Host for Ctx {
         };
         let opened = self.host.connect(&url, options);
         self.source(opened)
+    }
+
+    fn publish(
+        &mut self,
+        url: String,
+        options: rtmp::PublishOptions,
+    ) -> Call<Result<Resource<TargetHandle>, types::IoError>> {
+        self.called();
+        let trust = match trust(&options.tls) {
+            Ok(trust) => trust,
+            Err(failure) => return Ok(Err(io_error(failure))),
+        };
+        let options = PublishOptions {
+            timeout: millis_or(options.connect_timeout_ms, DEFAULT_TIMEOUT),
+            stall: millis_or(options.stall_ms, DEFAULT_STALL),
+            max_lag: millis_or(options.max_lag_ms, DEFAULT_LAG),
+            dial: DialOptions {
+                swf_url: options.swf_url,
+                page_url: options.page_url,
+                flash_ver: options.flash_ver,
+                fc_subscribe: false,
+                trust,
+                feeds: None,
+            },
+        };
+        match self.host.publish(&url, options) {
+            Ok(id) => Ok(Ok(self.table.push(TargetHandle(id))?)),
+            Err(failure) => Ok(Err(io_error(failure))),
+        }
+    }
+}
+
+/// A guest's milliseconds, 0 standing for a default.
+fn millis_or(ms: u32, default: Duration) -> Duration {
+    match ms {
+        0 => default,
+        ms => Duration::from_millis(ms.into()),
+    }
+}
+
+fn trust(check: &types::TlsCheck) -> Result<Trust, Failure> {
+    match check {
+        types::TlsCheck::Verify => Ok(Trust::Verify),
+        types::TlsCheck::Pin(pin) => Trust::pin(pin),
+        types::TlsCheck::Skip => Ok(Trust::Skip),
     }
 }
 
@@ -127,6 +198,41 @@ impl file::Host for Ctx {
     }
 }
 
+impl http::Host for Ctx {
+    async fn fetch(
+        &mut self,
+        request: http::Request,
+    ) -> Call<Result<http::Response, types::IoError>> {
+        self.called();
+        let trust = match trust(&request.tls) {
+            Ok(trust) => trust,
+            Err(failure) => return Ok(Err(io_error(failure))),
+        };
+        let method = match request.method {
+            http::Method::Get => "GET",
+            http::Method::Head => "HEAD",
+            http::Method::Post => "POST",
+            http::Method::Put => "PUT",
+            http::Method::Patch => "PATCH",
+            http::Method::Delete => "DELETE",
+        };
+        let request = host::Request {
+            method: method.to_owned(),
+            url: request.url,
+            headers: request.headers,
+            body: request.body,
+            timeout: millis_or(request.timeout_ms, DEFAULT_FETCH),
+            trust,
+        };
+        let answered = self.host.fetch(request).await;
+        Ok(answered.map_err(io_error).map(|response| http::Response {
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
+        }))
+    }
+}
+
 impl Ctx {
     /// The guest's handle of a source that was opened.
     fn source(
@@ -142,7 +248,7 @@ impl Ctx {
 
 impl runtime::Host for Ctx {
     async fn wait(&mut self, timeout_ms: Option<u32>) -> Call<runtime::Wake> {
-        self.called();
+        self.waits();
         let timeout = timeout_ms.map(|ms| Duration::from_millis(ms.into()));
         let woken = self.host.wait(timeout).await;
         Ok(wake(woken))
@@ -196,6 +302,9 @@ fn wake(wake: host::Wake) -> runtime::Wake {
         host::Wake::Timer => runtime::Wake::Timer,
         host::Wake::Facts(id) => runtime::Wake::Facts(id),
         host::Wake::SourceEnded(id, failure) => runtime::Wake::SourceEnded((id, io_error(failure))),
+        host::Wake::TargetEnded(id, failure) => runtime::Wake::TargetEnded((id, io_error(failure))),
+        host::Wake::StreamBegan => runtime::Wake::StreamBegan,
+        host::Wake::StreamEnded => runtime::Wake::StreamEnded,
         host::Wake::Reachable => runtime::Wake::Reachable,
         host::Wake::Reconfigured(properties) => runtime::Wake::Reconfigured(properties),
         host::Wake::Stop => runtime::Wake::Stop,
@@ -221,8 +330,28 @@ fn io_error(failure: Failure) -> types::IoError {
         Class::Ended => types::IoError::Ended(text),
         Class::Stalled => types::IoError::Stalled(text),
         Class::Blocked => types::IoError::Blocked(text),
+        Class::Invalid => types::IoError::Invalid(text),
+        Class::Unsupported => types::IoError::Unsupported(text),
+        Class::Limit => types::IoError::Limit(text),
         Class::Cancelled => types::IoError::Cancelled,
         Class::Other => types::IoError::Other(text),
+    }
+}
+
+fn target_facts(facts: TargetFacts) -> types::TargetFacts {
+    types::TargetFacts {
+        state: match facts.state {
+            TargetState::Dialing => types::TargetState::Dialing,
+            TargetState::Waiting => types::TargetState::Waiting,
+            TargetState::Flowing => types::TargetState::Flowing,
+            TargetState::Stalled => types::TargetState::Stalled,
+            TargetState::Ended => types::TargetState::Ended,
+        },
+        bytes: facts.bytes,
+        frames: facts.frames,
+        dropped_frames: facts.dropped,
+        flowing_ms: facts.flowing.as_millis() as u64,
+        lag_ms: u32::try_from(facts.lag.as_millis()).unwrap_or(u32::MAX),
     }
 }
 
@@ -248,6 +377,8 @@ fn facts(facts: host::Facts) -> types::Facts {
         }),
         audio: facts.audio.map(|(audio, age)| types::AudioFacts {
             codec: audio.codec.to_owned(),
+            sample_rate: audio.sample_rate,
+            channels: audio.channels,
             kbps: kbps(audio.kbps),
             last_frame_ms: millis(age),
         }),

@@ -48,11 +48,12 @@ pub enum Error {
 }
 
 /// A plugin may repeat what it was given, so its words are masked.
-pub(super) fn refusal(cause: CheckError, at: &str, feeds: bool) -> Error {
+pub(super) fn refusal(cause: CheckError, kind: &str, at: &str, feeds: bool) -> Error {
     let masked = |text: &str| mask::mask_urls(text, !feeds);
     match cause {
         CheckError::UnknownType { installed } => {
-            Invalid::at(format!("{at}.type"), super::types::unknown(&installed)).into()
+            let text = super::types::unknown(kind, &installed);
+            Invalid::at(format!("{at}.type"), text).into()
         }
         CheckError::Failed(text) => Error::Plugin(masked(&text)),
         CheckError::Quarantined(why) => Error::Quarantined(why),

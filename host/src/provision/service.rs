@@ -280,7 +280,7 @@ impl Inner {
                     }
                 }
                 let checked = self.types.check(&stream.kind, &stream.properties).await;
-                checked.map_err(|cause| refusal(cause, &at, stream.feeds))?;
+                checked.map_err(|cause| refusal(cause, stream.kind.as_str(), &at, stream.feeds))?;
                 dialable(&stream.properties, &at)?;
             }
         }

@@ -27,10 +27,10 @@ impl Types for TwoTypes {
                 kind: name_of("rtmp-push"),
                 feeds: false,
             }),
-            _ => Err(super::types::unknown(&[
-                name_of("rtmp"),
-                name_of("rtmp-push"),
-            ])),
+            _ => Err(super::types::unknown(
+                name,
+                &[name_of("rtmp"), name_of("rtmp-push")],
+            )),
         }
     }
 

@@ -27,7 +27,7 @@ impl Types for Plugins {
         let offered = self
             .resolve(name)
             .and_then(|kind| self.describe(&kind).map(|description| (kind, description)));
-        let (kind, description) = offered.ok_or_else(|| unknown(&self.types()))?;
+        let (kind, description) = offered.ok_or_else(|| unknown(name, &self.types()))?;
         Ok(Kind {
             kind,
             feeds: matches!(description.direction, Direction::Feeds),
@@ -47,8 +47,51 @@ impl Types for Plugins {
     }
 }
 
+/// Types of Red5 that nobody has built for this host, with the names its pages give them.
+const OF_RED5: [&str; 9] = [
+    "ipcam",
+    "rtsp",
+    "srt",
+    "srt-caller",
+    "mpegts",
+    "whip-push",
+    "zixi",
+    "zixi-pull",
+    "zixi-push",
+];
+/// Types that are shipped beside the program.
+const SHIPPED: [&str; 4] = ["rtmp-push", "file", "failover", "resolve"];
+
 /// What to say about a type that is not there.
-pub(super) fn unknown(installed: &[RestreamType]) -> String {
+pub(super) fn unknown(name: &str, installed: &[RestreamType]) -> String {
     let names: Vec<&str> = installed.iter().map(RestreamType::as_str).collect();
-    format!("is no installed type; installed are: {}", names.join(", "))
+    let installed = names.join(", ");
+    if OF_RED5.contains(&name) {
+        return format!(
+            "is a type that Red5 has and restreamd does not have yet; installed are: {installed}"
+        );
+    }
+    if SHIPPED.contains(&name) {
+        return format!(
+            "is shipped with restreamd as a plugin and not installed here: {name}.wasm belongs into plugin_dir; installed are: {installed}"
+        );
+    }
+    format!("is no installed type; installed are: {installed}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_that_is_not_there_is_told_from_one_that_nobody_knows() {
+        let installed = ["rtmp".parse().expect("legal")];
+        let says = |name| unknown(name, &installed);
+        assert!(says("srt-caller").contains("Red5 has and restreamd does not have yet"));
+        assert!(says("rtmp-push").contains("rtmp-push.wasm belongs into plugin_dir"));
+        assert!(says("ndi").starts_with("is no installed type"));
+        for name in ["srt-caller", "rtmp-push", "ndi"] {
+            assert!(says(name).ends_with("installed are: rtmp"), "{name}");
+        }
+    }
 }

@@ -11,6 +11,9 @@ use super::host::{Claim, Class, Failure, SourceState, Stall};
 /// Failures remembered.
 const HISTORY: usize = 20;
 
+/// The class of a policy's crash.
+const CRASHED: &str = "plugin-crashed";
+
 /// What a restreamer is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "the words of the API, in design order")]
@@ -54,6 +57,8 @@ pub struct Incident {
 #[derive(Debug)]
 pub struct Board {
     claim: Claim,
+    /// What the policy says beside it.
+    text: String,
     next_attempt: Option<Instant>,
     shown: (Phase, jiff::Timestamp),
     /// Sources opened so far.
@@ -64,7 +69,8 @@ pub struct Board {
     pub error: Option<String>,
     /// The newest failures, oldest first.
     pub history: VecDeque<Incident>,
-    failed: bool,
+    /// Why it will not go on by itself.
+    failed: Option<String>,
     stopping: bool,
 }
 
@@ -73,22 +79,23 @@ impl Default for Board {
     fn default() -> Self {
         Self {
             claim: Claim::Waiting,
+            text: String::new(),
             next_attempt: None,
             shown: (Phase::Waiting, jiff::Timestamp::now()),
             attempts: 0,
             source: None,
             error: None,
             history: VecDeque::new(),
-            failed: false,
+            failed: None,
             stopping: false,
         }
     }
 }
 
 impl Board {
-    /// The policy says what it waits for.
-    pub fn claim(&mut self, claim: Claim, next_attempt: Option<Duration>) {
-        self.claim = claim;
+    /// The policy says what it waits for, and why.
+    pub fn claim(&mut self, claim: Claim, text: String, next_attempt: Option<Duration>) {
+        (self.claim, self.text) = (claim, text);
         self.next_attempt = next_attempt.and_then(|wait| Instant::now().checked_add(wait));
     }
 
@@ -112,16 +119,37 @@ impl Board {
         }
     }
 
+    /// Its policy crashed and will be run again.
+    pub fn crashed(&mut self, text: &str) {
+        self.note(CRASHED, text);
+    }
+
+    /// Its policy crashed so often that it is not run again.
+    pub fn fail_crashed(&mut self, text: &str) {
+        self.fail(CRASHED, text);
+    }
+
     /// It will not go on by itself.
     pub fn fail(&mut self, class: &str, text: &str) {
-        self.failed = true;
-        self.next_attempt = None;
+        self.failed = Some(class.to_owned());
+        (self.text, self.next_attempt) = (String::new(), None);
         self.note(class, text);
     }
 
     /// It goes on after a failure.
     pub fn revive(&mut self) {
-        self.failed = false;
+        self.failed = None;
+    }
+
+    /// Its policy returned by its own decision, and may be asked to begin anew.
+    pub fn may_begin_anew(&self) -> bool {
+        matches!(self.failed.as_deref(), Some("gave-up" | "finished"))
+    }
+
+    /// What the policy says, while its word is what the status goes by.
+    pub fn text(&self) -> Option<String> {
+        let claimed = matches!(self.shown.0, Phase::Waiting | Phase::BackingOff);
+        (claimed && !self.text.is_empty()).then(|| self.text.clone())
     }
 
     /// It was told to stop.
@@ -180,7 +208,7 @@ impl Board {
         match () {
             () if stalled => Phase::Stalled,
             () if dialing => Phase::Dialing,
-            () if self.failed => Phase::Failed,
+            () if self.failed.is_some() => Phase::Failed,
             () if self.claim == Claim::BackingOff => Phase::BackingOff,
             () => Phase::Waiting,
         }
@@ -194,14 +222,20 @@ mod tests {
     #[test]
     fn what_is_measured_beats_what_is_claimed() {
         let mut board = Board::default();
-        board.claim(Claim::BackingOff, Some(Duration::from_secs(5)));
+        board.claim(
+            Claim::BackingOff,
+            "later".into(),
+            Some(Duration::from_secs(5)),
+        );
         let phase =
             |board: &mut Board, list: &[(SourceState, bool)]| board.phase(list.iter().copied()).0;
         assert_eq!(phase(&mut board, &[]), Phase::BackingOff);
+        assert_eq!(board.text().as_deref(), Some("later"));
         assert_eq!(
             phase(&mut board, &[(SourceState::Dialing, false)]),
             Phase::Dialing
         );
+        assert_eq!(board.text(), None, "it does more than to wait");
         assert_eq!(
             phase(&mut board, &[(SourceState::Flowing, false)]),
             Phase::Dialing,

@@ -14,6 +14,9 @@ pub use crate::stream::{AudioFacts, MoreTracks, Stall, VideoFacts};
 /// Names a source within its restreamer.
 pub type SourceId = u32;
 
+/// Names a target within its restreamer; no source there has the same number.
+pub type TargetId = u32;
+
 /// Properties in order, as text.
 pub type Properties = Vec<(String, String)>;
 
@@ -22,10 +25,16 @@ pub type Properties = Vec<(String, String)>;
 pub enum Wake {
     /// The timeout passed.
     Timer,
-    /// A source's facts changed in kind, or a second of media has passed.
+    /// The facts of a source or target changed in kind, or a second of media has passed.
     Facts(SourceId),
     /// A source is over.
     SourceEnded(SourceId, Failure),
+    /// A target is over.
+    TargetEnded(TargetId, Failure),
+    /// Media moves in the stream that is read.
+    StreamBegan,
+    /// Media moves no more in the stream that is read.
+    StreamEnded,
     /// A host that failed before answers again.
     Reachable,
     /// The provision was updated.
@@ -47,6 +56,13 @@ impl std::fmt::Debug for Wake {
                 .field(id)
                 .field(failure)
                 .finish(),
+            Self::TargetEnded(id, failure) => f
+                .debug_tuple("TargetEnded")
+                .field(id)
+                .field(failure)
+                .finish(),
+            Self::StreamBegan => f.write_str("StreamBegan"),
+            Self::StreamEnded => f.write_str("StreamEnded"),
             Self::Reachable => f.write_str("Reachable"),
             Self::Reconfigured(_) => f.write_str("Reconfigured(***)"),
             Self::Stop => f.write_str("Stop"),
@@ -93,6 +109,51 @@ pub struct Facts {
     pub stall: Option<Stall>,
 }
 
+/// Where a target stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetState {
+    /// Not let in yet.
+    Dialing,
+    /// The local stream has nothing to send.
+    Waiting,
+    /// Media goes out.
+    Flowing,
+    /// The peer takes nothing of it.
+    Stalled,
+    /// Over.
+    Ended,
+}
+
+/// What the host knows of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetFacts {
+    /// Where it stands.
+    pub state: TargetState,
+    /// Bytes the peer has taken.
+    pub bytes: u64,
+    /// Frames the peer was given.
+    pub frames: u64,
+    /// Frames it was not given because it was slow.
+    pub dropped: u64,
+    /// How long media has flowed without a pause.
+    pub flowing: Duration,
+    /// How far what comes next is behind the stream.
+    pub lag: Duration,
+}
+
+/// How to open a target.
+#[derive(Clone, Debug)]
+pub struct PublishOptions {
+    /// From dialing to the peer's consent.
+    pub timeout: Duration,
+    /// A peer that takes nothing for so long is over.
+    pub stall: Duration,
+    /// Frames are left out for a peer that is further behind.
+    pub max_lag: Duration,
+    /// What the protocol wants.
+    pub dial: DialOptions,
+}
+
 /// How to open a source.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
@@ -109,6 +170,50 @@ pub struct ConnectOptions {
 pub struct FileOptions {
     /// Begin again when it ends.
     pub looped: bool,
+}
+
+/// One HTTP request.
+#[derive(Clone)]
+pub struct Request {
+    /// As HTTP writes it.
+    pub method: String,
+    /// Where.
+    pub url: String,
+    /// Beside those that are the host's.
+    pub headers: Vec<(String, String)>,
+    /// Empty for none.
+    pub body: Vec<u8>,
+    /// For all of it.
+    pub timeout: Duration,
+    /// Of `https`.
+    pub trust: Trust,
+}
+
+/// URLs, headers and bodies hold secrets and are not shown.
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was answered.
+#[derive(Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the WIT record's")]
+pub struct Response {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// Headers and bodies hold secrets and are not shown.
+impl std::fmt::Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What a policy claims about a time without media.
@@ -133,10 +238,21 @@ pub enum Level {
 /// A future that a guest's blocking-looking import waits on.
 pub type WaitFuture<'a> = Pin<Box<dyn Future<Output = Wake> + Send + 'a>>;
 
+/// The same of an HTTP request.
+pub type FetchFuture<'a> = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send + 'a>>;
+
 /// The host of one run of a policy. See the WIT contract for the meaning of each call.
 pub trait Host: Send + 'static {
     /// Begins to pull.
     fn connect(&mut self, url: &str, options: ConnectOptions) -> Result<SourceId, Failure>;
+    /// Begins to push the local stream.
+    fn publish(&mut self, url: &str, options: PublishOptions) -> Result<TargetId, Failure>;
+    /// The URL a target was opened with.
+    fn target_url(&mut self, id: TargetId) -> String;
+    /// What is known of a target.
+    fn target_facts(&mut self, id: TargetId) -> TargetFacts;
+    /// Closes a target.
+    fn close_target(&mut self, id: TargetId);
     /// Begins to play a file of the media directory.
     fn open_file(&mut self, name: &str, options: FileOptions) -> Result<SourceId, Failure>;
     /// The URL a source was opened with.
@@ -147,7 +263,9 @@ pub trait Host: Send + 'static {
     fn attach(&mut self, id: SourceId) -> Result<(), Failure>;
     /// Closes a source.
     fn close(&mut self, id: SourceId);
-    /// The only place where a policy waits. Cancel safe.
+    /// Asks an HTTP server, and waits for its answer.
+    fn fetch(&mut self, request: Request) -> FetchFuture<'_>;
+    /// The place where a policy waits. Cancel safe.
     fn wait(&mut self, timeout: Option<Duration>) -> WaitFuture<'_>;
     /// One line of log.
     fn log(&mut self, level: Level, message: &str);
@@ -186,6 +304,8 @@ impl std::fmt::Debug for Job {
 pub struct Handover {
     /// Sources still open.
     pub sources: Vec<SourceId>,
+    /// Targets still open.
+    pub targets: Vec<TargetId>,
     /// Its own bytes.
     pub state: Vec<u8>,
 }

@@ -61,7 +61,7 @@ impl Drop for Slot<'_> {
 pub struct Hosts {
     policy: Arc<Policy>,
     own_pulls: OwnPulls,
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +90,16 @@ impl Hosts {
         Self {
             policy,
             own_pulls: OwnPulls::default(),
-            known: Mutex::default(),
+            known: Arc::default(),
+        }
+    }
+
+    /// The same hosts for those who may dial less of them.
+    pub fn under(&self, policy: Policy) -> Self {
+        Self {
+            policy: Arc::new(policy),
+            own_pulls: self.own_pulls.clone(),
+            known: self.known.clone(),
         }
     }
 
@@ -228,6 +237,17 @@ mod tests {
                 .await
                 .is_err()
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_may_dial_less_share_the_pace_of_all() {
+        let hosts = Hosts::new(Arc::default());
+        for _ in 0..200 {
+            hosts.admit("origin", 1935).await;
+        }
+        let begin = Instant::now();
+        hosts.under(Policy::default()).admit("origin", 1935).await;
+        assert_eq!(begin.elapsed(), INTERVAL);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::host::{Failure, Properties, SourceId, Wake};
+use super::host::{Failure, Properties, SourceId, TargetId, Wake};
 
 #[derive(Default)]
 struct Pending {
@@ -21,6 +21,12 @@ struct Pending {
     upgrade_told: bool,
     reconfigured: Option<Properties>,
     ended: VecDeque<(SourceId, Failure)>,
+    targets_ended: VecDeque<(TargetId, Failure)>,
+    /// Media moves in the stream that is read.
+    stream: bool,
+    /// What the run is to hear of that: nothing, the last word, or the end of what was
+    /// before it and a begin.
+    stream_news: VecDeque<bool>,
     facts: VecDeque<SourceId>,
     reachable: bool,
 }
@@ -37,6 +43,8 @@ impl std::fmt::Debug for Pending {
 pub struct Inbox {
     pending: Mutex<Pending>,
     notify: Notify,
+    /// An upgrade is wanted.
+    asked: Notify,
     stopped: CancellationToken,
 }
 
@@ -64,6 +72,26 @@ impl Inbox {
             pending.newer = true;
             pending.upgrade |= hand_over;
         });
+        self.asked.notify_one();
+    }
+
+    /// Resolves when an upgrade is wanted of the run. For one waiter; cancel safe.
+    pub async fn upgrade_wanted(&self) {
+        loop {
+            let asked = self.asked.notified();
+            {
+                let pending = self.pending.lock();
+                if pending.upgrade || pending.upgrade_told {
+                    return;
+                }
+            }
+            asked.await;
+        }
+    }
+
+    /// A run that ended by its own decision is to begin anew.
+    pub fn again(&self) {
+        self.put(|pending| pending.newer = true);
     }
 
     /// The provision has other properties now.
@@ -95,11 +123,35 @@ impl Inbox {
         });
     }
 
-    /// A source was closed by the policy: it wants to hear no more of it.
+    /// A target is over. Told once more, it is told once.
+    pub fn target_ended(&self, id: TargetId, failure: Failure) {
+        self.put(|pending| {
+            pending.facts.retain(|known| *known != id);
+            if pending.targets_ended.iter().all(|(known, _)| *known != id) {
+                pending.targets_ended.push_back((id, failure));
+            }
+        });
+    }
+
+    /// Media moves in the stream that is read, or no more.
+    pub fn stream(&self, moves: bool) {
+        self.put(|pending| {
+            if std::mem::replace(&mut pending.stream, moves) != moves {
+                match pending.stream_news.len() {
+                    // A begin nobody has heard of, and its end.
+                    2 => drop(pending.stream_news.pop_back()),
+                    _ => pending.stream_news.push_back(moves),
+                }
+            }
+        });
+    }
+
+    /// A source or target was closed by the policy: it wants to hear no more of it.
     pub fn forget(&self, id: SourceId) {
         let mut pending = self.pending.lock();
         pending.facts.retain(|known| *known != id);
         pending.ended.retain(|(known, _)| *known != id);
+        pending.targets_ended.retain(|(known, _)| *known != id);
     }
 
     /// A run begins: what was meant for the former one only is dropped.
@@ -107,6 +159,10 @@ impl Inbox {
         let mut pending = self.pending.lock();
         (pending.upgrade, pending.upgrade_told) = (false, false);
         pending.newer = false;
+        pending.stream_news.clear();
+        if pending.stream {
+            pending.stream_news.push_back(true);
+        }
     }
 
     /// Whether this run was told of an upgrade.
@@ -155,6 +211,14 @@ impl Inbox {
         if let Some((id, failure)) = pending.ended.pop_front() {
             return Some(Wake::SourceEnded(id, failure));
         }
+        if let Some((id, failure)) = pending.targets_ended.pop_front() {
+            return Some(Wake::TargetEnded(id, failure));
+        }
+        match pending.stream_news.pop_front() {
+            Some(true) => return Some(Wake::StreamBegan),
+            Some(false) => return Some(Wake::StreamEnded),
+            None => {}
+        }
         if let Some(id) = pending.facts.pop_front() {
             return Some(Wake::Facts(id));
         }
@@ -181,14 +245,22 @@ mod tests {
             inbox.facts(1);
             inbox.facts(2);
         }
+        for _ in 0..1000 {
+            inbox.facts(3);
+            inbox.target_ended(3, Failure::new(Class::Closed, "gone"));
+        }
         inbox.ended(1, Failure::new(Class::Closed, "gone"));
         inbox.reconfigure(vec![]);
         let mut wakes = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..4 {
             wakes.push(inbox.next().await);
         }
         let ended = Wake::SourceEnded(1, Failure::new(Class::Closed, "gone"));
-        assert_eq!(wakes, [Wake::Reconfigured(vec![]), ended, Wake::Facts(2)]);
+        let target = Wake::TargetEnded(3, Failure::new(Class::Closed, "gone"));
+        assert_eq!(
+            wakes,
+            [Wake::Reconfigured(vec![]), ended, target, Wake::Facts(2)]
+        );
         assert!(inbox.take().is_none());
     }
 
@@ -206,6 +278,51 @@ mod tests {
         assert_eq!(at_rest(), Some(Wake::Facts(1)), "it has run");
         inbox.swapped(true);
         assert_eq!(inbox.take(), Some(Wake::Upgrade));
+    }
+
+    #[tokio::test]
+    async fn the_stream_that_is_read_is_told_of_in_order_and_folded() {
+        let inbox = Inbox::default();
+        let told = |inbox: &Inbox| std::iter::from_fn(|| inbox.take()).collect::<Vec<_>>();
+        inbox.stream(true);
+        inbox.stream(true);
+        assert_eq!(told(&inbox), [Wake::StreamBegan]);
+        for _ in 0..1_000 {
+            inbox.stream(false);
+            inbox.stream(true);
+        }
+        assert_eq!(told(&inbox), [Wake::StreamEnded, Wake::StreamBegan]);
+        for _ in 0..1_000 {
+            inbox.stream(false);
+            inbox.stream(true);
+        }
+        inbox.stream(false);
+        assert_eq!(told(&inbox), [Wake::StreamEnded]);
+        inbox.begin_run();
+        assert_eq!(told(&inbox), [], "nothing moves");
+        inbox.stream(true);
+        inbox.begin_run();
+        assert_eq!(told(&inbox), [Wake::StreamBegan]);
+        inbox.begin_run();
+        assert_eq!(told(&inbox), [Wake::StreamBegan], "a new run knows nothing");
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_is_wanted_until_the_next_run_begins() {
+        let inbox = Inbox::default();
+        let wanted = || inbox.upgrade_wanted().now_or_never().is_some();
+        inbox.swapped(false);
+        assert!(!wanted(), "the run stays on its build");
+        let (wanted_at_last, ()) = tokio::join!(inbox.upgrade_wanted(), async {
+            tokio::task::yield_now().await;
+            inbox.swapped(true);
+        });
+        let () = wanted_at_last;
+        assert!(wanted());
+        assert_eq!(inbox.take(), Some(Wake::Upgrade));
+        assert!(wanted(), "told, and not answered");
+        inbox.begin_run();
+        assert!(!wanted());
     }
 
     #[tokio::test]

@@ -68,7 +68,8 @@ pub fn unplayable(origin: &Origin, error: &flv::Error) -> Failure {
         flv::Error::NotFound => Class::NotFound,
         flv::Error::TooSlow => Class::Timeout,
         flv::Error::Outside | flv::Error::NoDirectory => Class::Blocked,
-        _ => Class::Other,
+        flv::Error::BadName => Class::Invalid,
+        _ => Class::Unsupported,
     };
     Failure::new(class, format!("{origin}: {error}"))
 }

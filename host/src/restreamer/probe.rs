@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::host::{AudioFacts, Facts, MoreTracks, VideoFacts};
-use super::session::Shared;
+use super::session::{Local, Shared};
 use super::{Assigned, Restreamers};
 use crate::stream::Stream;
 
@@ -63,7 +63,9 @@ struct Over(Arc<Shared>);
 impl Drop for Over {
     fn drop(&mut self) {
         self.0.close();
-        self.0.stream.end();
+        if let Some(stream) = &self.0.local.feeds {
+            stream.end();
+        }
         self.0.inbox.stop();
     }
 }
@@ -78,7 +80,12 @@ impl Restreamers {
         let permit = self.0.probes.clone().try_acquire_owned();
         let _permit = permit.map_err(|_| TooManyProbes)?;
         let stream = Stream::detached(assigned.stream.clone(), self.0.streams.config());
-        let shared = self.shared(stream, &assigned);
+        let local = Local {
+            feeds: Some(stream),
+            guid: assigned.stream.clone(),
+            streams: None,
+        };
+        let shared = self.shared(local, &assigned);
         let over = Over(shared.clone());
         self.spawn(assigned, shared);
         tokio::select! {

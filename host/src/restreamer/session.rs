@@ -10,9 +10,11 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::board::{Board, Phase};
+use super::fetch::Checked;
 use super::host::{
-    Claim, Class, ConnectOptions, Facts, Failure, FileOptions, Host, Level, Properties, SourceId,
-    SourceState, WaitFuture, Wake,
+    Claim, Class, ConnectOptions, Facts, Failure, FetchFuture, FileOptions, Host, Level,
+    Properties, PublishOptions, Request, SourceId, SourceState, TargetFacts, TargetId, TargetState,
+    WaitFuture, Wake,
 };
 use super::hosts::Hosts;
 use super::inbox::Inbox;
@@ -20,24 +22,60 @@ use super::origin::{Origin, unplayable};
 use super::probe::Sight;
 use super::scrub::{self, Scrub};
 use super::source::Source;
+use super::target::{self, Target};
 use crate::flv::{self, MediaDir};
+use crate::id::StreamGuid;
+use crate::plugin::Grants;
 use crate::rtmp::dial::Feeding;
-use crate::stream::Stream;
+use crate::rtmp::policy::Policy;
+use crate::stream::{Stream, Streams};
 
 /// A message longer than this is cut.
 const LOG_BYTES: usize = 1024;
+/// And a text for the status.
+const STATUS_TEXT: usize = 200;
 /// The longest first-media timeout a guest can ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(600);
-/// Sources that a restreamer may open at once, and then one in so long: a list of
-/// dead sources with the shortest waits stays below.
+/// Sources and targets that a restreamer may open at once, and then one in so long, and
+/// requests it may send: a list of dead sources with the shortest waits stays below.
 const OPENS: (u32, Duration) = (40, Duration::from_millis(100));
+/// Waits of a guest that end at once, and then one in so long: more than any policy has
+/// a use for, and little work.
+const WAITS: (u32, Duration) = (100, Duration::from_millis(10));
 /// And the shortest stall.
 const MIN_STALL: Duration = Duration::from_millis(500);
 
-/// What outlives a run: the sources, the inbox and the board of one restreamer.
+/// And the shortest time after which a peer that takes nothing is over, and the longest:
+/// the kernel gives it up then.
+const PUSH_STALL: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(20));
+/// And the shortest lag.
+const MIN_LAG: Duration = Duration::from_millis(500);
+
+/// What a restreamer has to do with streams of this node.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// The stream it feeds; none for one that reads.
+    pub feeds: Option<Arc<Stream>>,
+    /// The stream it is about.
+    pub guid: StreamGuid,
+    /// Where to find that when it is pushed; none when nothing may be.
+    pub streams: Option<Streams>,
+}
+
+/// Whom a type may ask by HTTP: `grants.http` says so, within the node's own policy. What
+/// else it is granted is about media.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// What it was granted.
+    pub grants: Grants,
+    /// Where the node may dial.
+    pub policy: Arc<Policy>,
+}
+
+/// What outlives a run: sources, targets, the inbox and the board of one restreamer.
 pub struct Shared {
-    /// The stream it feeds.
-    pub stream: Arc<Stream>,
+    /// What it has to do with streams of this node.
+    pub local: Local,
     /// The remote hosts, shared with the other restreamers.
     pub hosts: Arc<Hosts>,
     /// The files it may play.
@@ -53,6 +91,8 @@ pub struct Shared {
     /// Properties that the type calls secret.
     secret_keys: Vec<String>,
     max_sources: usize,
+    asking: Asking,
+    fetches: Mutex<Pace>,
 }
 
 /// Properties hold secrets and are not shown.
@@ -65,44 +105,70 @@ impl std::fmt::Debug for Shared {
 #[derive(Debug, Default)]
 struct Sources {
     open: Vec<Source>,
+    targets: Vec<Target>,
     next: SourceId,
     /// A remote was dialed.
     dialed: bool,
     closed: bool,
-    /// When as many as possible may be opened again.
+    pace: Pace,
+}
+
+/// So many at once, and then one in so long.
+#[derive(Debug, Default)]
+struct Pace {
+    /// When as many as possible may come again.
     rested_at: Option<Instant>,
 }
 
 impl Sources {
-    /// Whether one more may be opened now; it is counted then.
-    fn pace(&mut self, now: Instant) -> bool {
-        let (burst, interval) = OPENS;
+    /// The number of one more of these, if there may be one.
+    fn admit(&mut self, what: &str, open: usize, most: usize) -> Result<u32, Failure> {
+        if self.closed {
+            return Err(Failure::new(Class::Cancelled, "the restreamer stops"));
+        }
+        if open >= most {
+            let text = format!("at most {most} {what} at a time");
+            return Err(Failure::new(Class::Limit, text));
+        }
+        if !self.pace.take(Instant::now(), OPENS).is_zero() {
+            let text = format!("too many {what} in a short time");
+            return Err(Failure::new(Class::Limit, text));
+        }
+        self.next += 1;
+        Ok(self.next)
+    }
+}
+
+impl Pace {
+    /// How long one more has to wait. It is counted if it need not.
+    fn take(&mut self, now: Instant, (burst, interval): (u32, Duration)) -> Duration {
         let rested_at = self.rested_at.unwrap_or(now).max(now) + interval;
-        let within = rested_at - now <= interval * burst;
-        if within {
+        let early = (rested_at - now).saturating_sub(interval * burst);
+        if early.is_zero() {
             self.rested_at = Some(rested_at);
         }
-        within
+        early
     }
 }
 
 impl Shared {
     /// A restreamer of a stream, with nothing open.
     pub fn new(
-        stream: Arc<Stream>,
+        local: Local,
         hosts: Arc<Hosts>,
         media: MediaDir,
         properties: Properties,
         secret_keys: Vec<String>,
         max_sources: usize,
+        asking: Asking,
     ) -> Self {
         Self {
-            scrub: Mutex::new(scrub::of(&properties, |key| {
+            scrub: Mutex::new(scrub::of(&properties, local.feeds.is_none(), |key| {
                 secret_keys.iter().any(|known| known == key)
             })),
             secret_keys,
             properties: Mutex::new(properties),
-            stream,
+            local,
             hosts,
             media,
             inbox: Arc::default(),
@@ -110,14 +176,32 @@ impl Shared {
             sources: Mutex::default(),
             checkpoint: Mutex::default(),
             max_sources,
+            asking,
+            fetches: Mutex::default(),
         }
     }
 
-    /// Closes all sources; none is opened any more.
+    /// Closes all sources and targets; none is opened any more.
     pub fn close(&self) {
         let mut sources = self.sources.lock();
         sources.closed = true;
         sources.open.clear();
+        sources.targets.clear();
+    }
+
+    /// The targets still open.
+    pub fn open_targets(&self) -> Vec<TargetId> {
+        let sources = self.sources.lock();
+        sources.targets.iter().map(Target::id).collect()
+    }
+
+    /// Where media goes to, without secrets, and how that is.
+    pub fn targets(&self) -> Vec<(String, TargetFacts)> {
+        let sources = self.sources.lock();
+        let targets = sources.targets.iter();
+        targets
+            .map(|target| (target.shown(), target.facts()))
+            .collect()
     }
 
     /// The sources still open, the one on air first, then the attached one.
@@ -137,11 +221,10 @@ impl Shared {
     }
 
     /// Closes what a run did not hand over.
-    pub fn keep_only(&self, keep: &[SourceId]) {
-        self.sources
-            .lock()
-            .open
-            .retain(|source| keep.contains(&source.id()));
+    pub fn keep_only(&self, sources: &[SourceId], targets: &[TargetId]) {
+        let mut open = self.sources.lock();
+        open.open.retain(|source| sources.contains(&source.id()));
+        open.targets.retain(|target| targets.contains(&target.id()));
     }
 
     /// Where the media on air comes from, else where the newest source was opened. Masked.
@@ -158,17 +241,25 @@ impl Shared {
         let sources = self.sources.lock();
         let ends = sources.open.iter();
         ends.for_each(|source| source.repeat_end(&self.inbox));
+        let ends = sources.targets.iter();
+        ends.for_each(|target| target.repeat_end(&self.inbox));
     }
 
     /// A guest's or a peer's text without this restreamer's secrets.
     pub fn scrubbed(&self, text: &str) -> String {
         let mut scrub = self.scrub.lock().clone();
         // What the properties were before, as long as it is open.
-        for source in &self.sources.lock().open {
+        let sources = self.sources.lock();
+        for source in &sources.open {
             if let Origin::Rtmp { url, .. } = source.origin() {
                 scrub.add_url(url);
             }
         }
+        sources
+            .targets
+            .iter()
+            .for_each(|target| target.hide(&mut scrub));
+        drop(sources);
         scrub.apply(text)
     }
 
@@ -179,7 +270,7 @@ impl Shared {
 
     /// The provision was updated: the guest hears of it, and so does every later run.
     pub fn reconfigure(&self, properties: Properties) {
-        *self.scrub.lock() = scrub::of(&properties, |key| {
+        *self.scrub.lock() = scrub::of(&properties, self.local.feeds.is_none(), |key| {
             self.secret_keys.iter().any(|known| known == key)
         });
         self.properties.lock().clone_from(&properties);
@@ -191,8 +282,15 @@ impl Shared {
         self.checkpoint.lock().clone()
     }
 
-    /// The phase, and since when.
+    /// The phase, and since when: of what feeds, its sources tell it, of what reads, its
+    /// targets.
     pub fn phase(&self) -> (Phase, jiff::Timestamp) {
+        let Some(stream) = &self.local.feeds else {
+            let sources = self.sources.lock();
+            let states: Vec<_> = sources.targets.iter().filter_map(standing).collect();
+            drop(sources);
+            return self.board.lock().phase(states.into_iter());
+        };
         let states: Vec<_> = self
             .sources
             .lock()
@@ -200,7 +298,7 @@ impl Shared {
             .iter()
             .map(|source| {
                 let facts = source.facts();
-                let moves = !facts.on_air || self.stream.is_live();
+                let moves = !facts.on_air || stream.is_live();
                 let state = match facts.state {
                     SourceState::Flowing if !moves => SourceState::Stalled,
                     state => state,
@@ -213,27 +311,41 @@ impl Shared {
 
     /// Opens a source, if there may be one more.
     fn open(&self, origin: Origin) -> Result<SourceId, Failure> {
+        let Some(stream) = self.local.feeds.clone() else {
+            let text = "this restreamer reads its stream and has nothing to feed";
+            return Err(Failure::new(Class::Invalid, text));
+        };
         let mut sources = self.sources.lock();
-        if sources.closed {
-            return Err(Failure::new(Class::Cancelled, "the restreamer stops"));
-        }
-        if sources.open.len() >= self.max_sources {
-            return Err(Failure::new(
-                Class::Other,
-                format!("at most {} sources at a time", self.max_sources),
-            ));
-        }
-        if !sources.pace(Instant::now()) {
-            return Err(Failure::new(
-                Class::Other,
-                "too many sources in a short time",
-            ));
-        }
+        let open = sources.open.len();
+        let id = sources.admit("sources", open, self.max_sources)?;
         sources.dialed |= origin.is_remote();
-        sources.next += 1;
-        let id = sources.next;
         self.board.lock().dialing(origin.to_string());
-        sources.open.push(Source::open(id, origin, self));
+        sources.open.push(Source::open(id, origin, stream, self));
+        drop(sources);
+        self.phase();
+        Ok(id)
+    }
+
+    /// Opens a target, if there may be one more.
+    fn open_target(&self, url: RtmpUrl, options: PublishOptions) -> Result<TargetId, Failure> {
+        let Some(streams) = self.local.streams.clone() else {
+            let text = "a source is looked at, and nothing published";
+            return Err(Failure::new(Class::Blocked, text));
+        };
+        let context = target::Context {
+            streams,
+            guid: self.local.guid.clone(),
+            hosts: self.hosts.clone(),
+            inbox: self.inbox.clone(),
+        };
+        let mut sources = self.sources.lock();
+        let open = sources.targets.len();
+        let id = sources.admit("targets", open, self.max_sources)?;
+        if self.local.feeds.is_none() {
+            self.board.lock().dialing(target::shown(&url));
+        }
+        let target = Target::open(id, url, options, context);
+        sources.targets.push(target);
         drop(sources);
         self.phase();
         Ok(id)
@@ -255,6 +367,26 @@ impl Shared {
         })
     }
 
+    async fn fetch(&self, request: Request) -> Result<super::host::Response, Failure> {
+        let checked = Checked::new(request)?;
+        let (host, port) = checked.to();
+        if !self.asking.grants.http_allows(host, port) {
+            let text = format!("grants.http of this type does not cover {host}:{port}");
+            return Err(Failure::new(Class::Blocked, text));
+        }
+        if !self.fetches.lock().take(Instant::now(), OPENS).is_zero() {
+            let text = "too many requests in a short time";
+            return Err(Failure::new(Class::Limit, text));
+        }
+        checked.ask(&self.asking.policy).await
+    }
+
+    fn with_target<T>(&self, id: TargetId, act: impl FnOnce(&Target) -> T) -> Option<T> {
+        let sources = self.sources.lock();
+        let mut targets = sources.targets.iter();
+        targets.find(|target| target.id() == id).map(act)
+    }
+
     fn with<T>(&self, id: SourceId, act: impl FnOnce(&mut Source) -> T) -> Option<T> {
         self.sources
             .lock()
@@ -271,6 +403,7 @@ pub struct Session {
     shared: Arc<Shared>,
     born: Instant,
     log_budget: LogBudget,
+    waits: Pace,
 }
 
 impl Session {
@@ -280,17 +413,40 @@ impl Session {
             shared,
             born: Instant::now(),
             log_budget: LogBudget::new(log_lines_per_second),
+            waits: Pace::default(),
         }
     }
-}
 
-impl Session {
+    fn parse(&self, url: &str) -> Result<RtmpUrl, Failure> {
+        let url = RtmpUrl::parse(url);
+        let url = url.map_err(|e| Failure::new(Class::Invalid, format!("bad URL: {e}")));
+        url.inspect_err(|failure| self.shared.board.lock().incident(failure))
+    }
+
+    /// A guest that waits again and again for what is there already is slowed down.
+    /// Cancel safe.
+    async fn pace(&mut self) {
+        loop {
+            let early = self.waits.take(Instant::now(), WAITS);
+            if early.is_zero() {
+                return;
+            }
+            tokio::time::sleep(early).await;
+        }
+    }
+
     /// What a wake means for the status: it is stamped when it happens and not when
     /// somebody asks.
     fn note(&self, wake: &Wake) {
         let stall = match wake {
             Wake::SourceEnded(id, failure) => {
                 if self.shared.with(*id, |source| source.tell_end()) != Some(false) {
+                    self.shared.board.lock().incident(failure);
+                }
+                None
+            }
+            Wake::TargetEnded(id, failure) => {
+                if self.shared.with_target(*id, Target::tell_end) != Some(false) {
                     self.shared.board.lock().incident(failure);
                 }
                 None
@@ -310,13 +466,11 @@ impl Session {
 
 impl Host for Session {
     fn connect(&mut self, url: &str, mut options: ConnectOptions) -> Result<SourceId, Failure> {
-        let url =
-            RtmpUrl::parse(url).map_err(|e| Failure::new(Class::Other, format!("bad URL: {e}")));
-        let url = url.inspect_err(|failure| self.shared.board.lock().incident(failure))?;
+        let url = self.parse(url)?;
         options.timeout = options.timeout.min(MAX_TIMEOUT);
         options.stall = options.stall.map(|stall| stall.max(MIN_STALL));
         options.dial.feeds = Some(Feeding {
-            stream: self.shared.stream.guid().clone(),
+            stream: self.shared.local.guid.clone(),
             pulls: self.shared.hosts.own_pulls().clone(),
         });
         self.shared.open(Origin::Rtmp {
@@ -332,11 +486,44 @@ impl Host for Session {
         };
         let legal = self.shared.media.check(name);
         let legal = legal.map_err(|error| match error {
-            flv::Error::BadName => Failure::new(Class::Other, error),
+            flv::Error::BadName => Failure::new(Class::Invalid, error),
             error => unplayable(&origin, &error),
         });
         legal.inspect_err(|failure| self.shared.board.lock().incident(failure))?;
         self.shared.open(origin)
+    }
+
+    fn publish(&mut self, url: &str, mut options: PublishOptions) -> Result<TargetId, Failure> {
+        let url = self.parse(url)?;
+        options.timeout = options.timeout.min(MAX_TIMEOUT);
+        options.stall = options.stall.clamp(PUSH_STALL.0, PUSH_STALL.1);
+        options.max_lag = options.max_lag.max(MIN_LAG);
+        self.shared.open_target(url, options)
+    }
+
+    fn target_url(&mut self, id: TargetId) -> String {
+        self.shared
+            .with_target(id, Target::full_url)
+            .unwrap_or_default()
+    }
+
+    fn target_facts(&mut self, id: TargetId) -> TargetFacts {
+        let facts = self.shared.with_target(id, Target::facts);
+        facts.unwrap_or(TargetFacts {
+            state: TargetState::Ended,
+            bytes: 0,
+            frames: 0,
+            dropped: 0,
+            flowing: Duration::ZERO,
+            lag: Duration::ZERO,
+        })
+    }
+
+    fn close_target(&mut self, id: TargetId) {
+        let mut sources = self.shared.sources.lock();
+        sources.targets.retain(|target| target.id() != id);
+        drop(sources);
+        self.shared.inbox.forget(id);
     }
 
     fn url(&mut self, id: SourceId) -> String {
@@ -369,8 +556,23 @@ impl Host for Session {
         self.shared.inbox.forget(id);
     }
 
+    fn fetch(&mut self, request: Request) -> FetchFuture<'_> {
+        Box::pin(async move {
+            let shared = &*self.shared;
+            let answered = tokio::select! {
+                biased;
+                () = shared.inbox.stopped() => {
+                    return Err(Failure::new(Class::Cancelled, "the restreamer stops"));
+                }
+                answered = shared.fetch(request) => answered,
+            };
+            answered.inspect_err(|failure| shared.board.lock().incident(failure))
+        })
+    }
+
     fn wait(&mut self, timeout: Option<Duration>) -> WaitFuture<'_> {
         Box::pin(async move {
+            self.pace().await;
             let next = self.shared.inbox.next();
             let wake = match timeout {
                 Some(timeout) => tokio::time::timeout(timeout, next)
@@ -405,14 +607,28 @@ impl Host for Session {
     }
 
     fn set_status(&mut self, claim: Claim, text: &str, next_attempt: Option<Duration>) {
-        let text = cut(&self.shared.scrubbed(text));
+        let text: String = cut(&self.shared.scrubbed(text))
+            .chars()
+            .take(STATUS_TEXT)
+            .collect();
         debug!(text, ?next_attempt, "status");
-        self.shared.board.lock().claim(claim, next_attempt);
+        self.shared.board.lock().claim(claim, text, next_attempt);
         self.shared.phase();
     }
 
     fn checkpoint(&mut self, state: Vec<u8>) {
         *self.shared.checkpoint.lock() = state;
+    }
+}
+
+/// What a target means for the phase of a restreamer that reads.
+fn standing(target: &Target) -> Option<(SourceState, bool)> {
+    match target.facts().state {
+        TargetState::Dialing => Some((SourceState::Dialing, false)),
+        TargetState::Flowing => Some((SourceState::Flowing, true)),
+        TargetState::Stalled => Some((SourceState::Stalled, true)),
+        // It has nothing to do.
+        TargetState::Waiting | TargetState::Ended => None,
     }
 }
 
@@ -488,16 +704,25 @@ mod tests {
         std::fs::write(dir.path().join("clip.flv"), CLIP).expect("writable");
         std::fs::write(dir.path().join("broken.flv"), &CLIP[..10]).expect("writable");
         let streams = crate::stream::Streams::new(crate::stream::Config::default());
-        let stream = streams.open(&"live/a".parse().expect("legal"));
+        let guid: StreamGuid = "live/a".parse().expect("legal");
+        let local = Local {
+            feeds: Some(streams.open(&guid).expect("free")),
+            guid,
+            streams: Some(streams),
+        };
         let media = MediaDir::new(Some(dir.path().to_owned()), 10 << 20);
         let hosts = Arc::new(Hosts::new(Arc::default()));
         let shared = Shared::new(
-            stream.expect("free"),
+            local,
             hosts,
             media,
             Vec::new(),
             Vec::new(),
             4,
+            Asking {
+                grants: Grants::default(),
+                policy: Arc::default(),
+            },
         );
         (dir, Session::new(Arc::new(shared), 20))
     }
@@ -532,11 +757,11 @@ mod tests {
         let (_dir, mut session) = session();
         for (name, class) in [
             ("none.flv", Class::NotFound),
-            ("broken.flv", Class::Other),
+            ("broken.flv", Class::Unsupported),
             ("none/../clip.flv", Class::Blocked),
             ("../clip.flv", Class::Blocked),
             ("/etc/passwd", Class::Blocked),
-            ("a\nb", Class::Other),
+            ("a\nb", Class::Invalid),
         ] {
             let failure = match session.open_file(name, ONCE) {
                 Err(failure) => failure,
@@ -577,6 +802,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_policy_says_of_its_wait_is_bounded_and_without_secrets() {
+        let (_dir, mut session) = session();
+        let uri = "rtmp://127.0.0.1:9/live/s?token=hunter2".to_owned();
+        session
+            .shared
+            .reconfigure(vec![("rtmpUri".to_owned(), uri)]);
+        let text = format!("hunter2\n{}", "x".repeat(5_000));
+        session.set_status(Claim::BackingOff, &text, None);
+        let shown = session.shared.board.lock().text().expect("a text");
+        assert!(shown.starts_with("*** x"), "{shown}");
+        assert_eq!(shown.chars().count(), STATUS_TEXT);
+    }
+
+    #[tokio::test]
     async fn a_run_hears_of_the_end_of_what_it_takes_over() {
         let (_dir, mut session) = session();
         let id = session.open_file("none.flv", ONCE).expect("opened");
@@ -605,6 +844,25 @@ mod tests {
         assert_eq!((0..1_000).filter(|_| open(&mut session)).count(), 10);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_waits_for_nothing_without_end_is_paced() {
+        let (_dir, mut session) = session();
+        let begin = Instant::now();
+        for _ in 0..100 {
+            session.wait(Some(Duration::ZERO)).await;
+        }
+        assert!(begin.elapsed() <= Duration::from_millis(100), "at once");
+        let mut waits = 0;
+        let until = begin + Duration::from_secs(11);
+        while Instant::now() < until {
+            session.wait(Some(Duration::ZERO)).await;
+            waits += 1;
+        }
+        assert!((950..=1_150).contains(&waits), "{waits} in eleven seconds");
+        session.shared.inbox.stop();
+        assert_eq!(session.wait(None).await, Wake::Stop);
+    }
+
     #[tokio::test]
     async fn files_count_as_sources() {
         let (_dir, mut session) = session();
@@ -614,7 +872,7 @@ mod tests {
             .collect();
         assert_eq!(
             session.open_file("clip.flv", looped).map_err(|f| f.class),
-            Err(Class::Other)
+            Err(Class::Limit)
         );
         session.close(open[0]);
         assert!(session.open_file("clip.flv", looped).is_ok());

@@ -31,6 +31,11 @@ use crate::stream::{Feed, FeedId, Stream, Unit};
 const RECONNECT_EVERY: Duration = Duration::from_secs(1);
 /// News of a healthy source comes so often.
 const FACTS_EVERY: Duration = Duration::from_secs(1);
+/// They come with media, so that nobody is woken for them alone, unless none comes for
+/// so long.
+const FACTS_WAIT: Duration = Duration::from_millis(300);
+/// An alarm that is to move is moved before it wakes anybody.
+const ALARM_SOON: Duration = Duration::from_millis(600);
 /// Media that brings nothing to begin with for so long never will: groups of pictures
 /// are seconds long.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -104,8 +109,7 @@ enum Stage {
 
 impl Source {
     /// Opens a source of a restreamer's stream; it dials or reads at once.
-    pub fn open(id: SourceId, origin: Origin, shared: &Shared) -> Self {
-        let stream = shared.stream.clone();
+    pub fn open(id: SourceId, origin: Origin, stream: Arc<Stream>, shared: &Shared) -> Self {
         let stall = origin.stall();
         let feed = stream.feed(stall);
         let state = Arc::new(Mutex::new(State::new()));
@@ -277,20 +281,8 @@ impl Reader {
         inbox.ended(id, failure);
     }
 
-    /// Whether a failure is one of the whole host, and not of one stream or a password
-    /// there: one that other streams of the host can tell the end of.
     fn was_the_host(&self, class: Class) -> bool {
-        self.state.lock().granted.is_none()
-            && matches!(
-                class,
-                Class::Dns
-                    | Class::Refused
-                    | Class::Unreachable
-                    | Class::Timeout
-                    | Class::Tls
-                    | Class::Handshake
-                    | Class::Closed
-            )
+        self.state.lock().granted.is_none() && class.is_of_the_host()
     }
 
     /// Reads until there is a reason to stop.
@@ -322,8 +314,13 @@ impl Reader {
         let mut asked: Option<Instant> = None;
         // Why the old connection ended, while another one may still take over.
         let mut lost: Option<Failure> = None;
+        // Kept while it is early enough: another one for each read would cost as much.
+        let mut alarm = std::pin::pin!(tokio::time::sleep_until(news));
         loop {
             let check = self.next_check(opening, news);
+            if check < alarm.deadline() || alarm.deadline() < Instant::now() + ALARM_SOON {
+                alarm.as_mut().reset(check);
+            }
             // Who waits for the window anyway is read once a window.
             dialed.set_pause(match self.state.lock().flowing {
                 Some(_) => self.stream.window(),
@@ -355,6 +352,10 @@ impl Reader {
                         heard = dialed.at_hand();
                     }
                     self.feed.depart();
+                    if Instant::now() >= news && self.state.lock().state == SourceState::Flowing {
+                        self.inbox.facts(self.id);
+                        news = Instant::now() + FACTS_EVERY;
+                    }
                     match heard {
                         Ok(Some(Heard::Reconnect(to))) => {
                             let soon = asked.is_some_and(|at| at.elapsed() < RECONNECT_EVERY);
@@ -372,7 +373,7 @@ impl Reader {
                     LATE
                 },
                 // Not in the budget that a peer which only talks uses up.
-                () = unconstrained(tokio::time::sleep_until(check)) => Duration::ZERO,
+                () = unconstrained(&mut alarm) => Duration::ZERO,
             };
             if Instant::now() >= check + late {
                 if let Some(failure) = self.judge(opening) {
@@ -486,6 +487,7 @@ impl Reader {
             .and_then(|limit| self.feed.progress().lock().stall_due(limit));
         let due =
             due.map(|due| Instant::from_std(due).max(Instant::now() + Duration::from_millis(10)));
+        let news = news + FACTS_WAIT;
         due.map_or(news, |due| due.min(news))
     }
 

@@ -115,7 +115,7 @@ impl Opening {
             if self.units.len() == KEPT {
                 self.units.pop_front();
             }
-            self.units.push_back(unit);
+            self.units.push_back(unit.apart());
         }
         begins
     }

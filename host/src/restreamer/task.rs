@@ -16,6 +16,8 @@ use crate::plugin::{Build, Crash, Plugins};
 
 /// How long a guest may take to return after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long a run may take to hand over after it was told to.
+const UPGRADE_GRACE: Duration = Duration::from_secs(2);
 /// So many traps within [`TRAP_WINDOW`] fail the restreamer.
 const TRAPS: usize = 5;
 /// See [`TRAPS`].
@@ -72,7 +74,12 @@ impl Task {
         let attempts = self.shared.board.lock().attempts;
         info!(
             attempts,
-            bytes = self.shared.stream.snapshot().bytes_in,
+            bytes = self
+                .shared
+                .local
+                .feeds
+                .as_ref()
+                .map(|stream| stream.snapshot().bytes_in),
             "restreamer stopped"
         );
     }
@@ -88,7 +95,7 @@ impl Task {
         if former.is_some() {
             self.shared.repeat_ends();
         }
-        let build = match self.plugins.runnable(&self.assigned.kind) {
+        let build = match self.plugins.runnable(&self.assigned.kind, on.as_ref()) {
             Ok(build) => on.insert(build).clone(),
             Err(why) => return Some(Ok(Outcome::GaveUp(why))),
         };
@@ -104,7 +111,23 @@ impl Task {
         tokio::select! {
             ended = run => Some(ended),
             () = self.overdue() => None,
+            never = self.report_late_upgrade(&build) => match never {},
         }
+    }
+
+    /// Tells of a run that does not answer an upgrade. It stays on its build, and may
+    /// still hand over later.
+    async fn report_late_upgrade(&self, build: &Arc<Build>) -> std::convert::Infallible {
+        self.shared.inbox.upgrade_wanted().await;
+        tokio::time::sleep(UPGRADE_GRACE).await;
+        if !self.shared.inbox.is_stopped() {
+            self.plugins.upgrade_unanswered(build);
+            warn!(
+                version = build.version(),
+                "the plugin did not answer the upgrade and stays on its build"
+            );
+        }
+        std::future::pending().await
     }
 
     /// Resolves when a stop was wanted and the grace is over.
@@ -119,20 +142,21 @@ impl Task {
             Outcome::HandedOver(handover) => {
                 info!(
                     sources = handover.sources.len(),
+                    targets = handover.targets.len(),
                     "handed over to the newest build"
                 );
-                self.shared.keep_only(&handover.sources);
+                self.shared.keep_only(&handover.sources, &handover.targets);
                 Next::Run(handover)
             }
             Outcome::GaveUp(text) => {
                 let text = self.shared.scrubbed(&text);
                 info!(reason = text, "the policy gave up");
-                self.shared.keep_only(&[]);
+                self.shared.keep_only(&[], &[]);
                 self.shared.board.lock().fail("gave-up", &text);
                 Next::Rest
             }
             Outcome::Finished | Outcome::Stopped => {
-                self.shared.keep_only(&[]);
+                self.shared.keep_only(&[], &[]);
                 self.shared
                     .board
                     .lock()
@@ -157,13 +181,17 @@ impl Task {
         if let Some(build) = build {
             self.plugins.crashed(build, &crash);
         }
-        warn!(kind = crash.kind(), reason = %crash, traps = traps.len(), "the plugin crashed");
+        // A backtrace names functions of the guest, a panic's message whatever it likes.
+        let why = self.shared.scrubbed(&crash.to_string());
+        warn!(
+            kind = crash.kind(),
+            reason = why,
+            traps = traps.len(),
+            "the plugin crashed"
+        );
         if traps.len() >= TRAPS {
-            self.shared.keep_only(&[]);
-            self.shared
-                .board
-                .lock()
-                .fail("plugin-crashed", &crash.to_string());
+            self.shared.keep_only(&[], &[]);
+            self.shared.board.lock().fail_crashed(&why);
             traps.clear();
             if let Some(build) = build {
                 let name = format!("{} {}", self.assigned.provision, self.assigned.stream);
@@ -171,6 +199,7 @@ impl Task {
             }
             return Next::Rest;
         }
+        self.shared.board.lock().crashed(&why);
         let top = RESTART
             .0
             .saturating_mul(4u32.saturating_pow(traps.len() as u32))
@@ -179,6 +208,7 @@ impl Task {
         tokio::select! {
             () = tokio::time::sleep(pause) => Next::Run(Handover {
                 sources: self.shared.open_sources(),
+                targets: self.shared.open_targets(),
                 state: self.shared.last_checkpoint(),
             }),
             () = self.shared.inbox.stopped() => Next::End,
@@ -194,7 +224,13 @@ impl Task {
                     self.shared.board.lock().revive();
                     return Some(Handover::default());
                 }
-                Wake::Timer | Wake::Facts(_) | Wake::SourceEnded(..) | Wake::Reachable => {}
+                Wake::Timer
+                | Wake::Facts(_)
+                | Wake::SourceEnded(..)
+                | Wake::TargetEnded(..)
+                | Wake::StreamBegan
+                | Wake::StreamEnded
+                | Wake::Reachable => {}
             }
         }
     }

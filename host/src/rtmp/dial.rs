@@ -7,29 +7,36 @@
 mod connect;
 mod failure;
 mod intake;
+mod lent;
 mod own;
+mod publishing;
+mod reach;
 #[cfg(test)]
 pub(crate) mod rehearsal;
 mod resolve;
 mod route;
 mod scrub;
+mod socket;
 mod tls;
 mod transport;
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use restreamd_rtmp::session::{
     ClientConfig, ClientEvent, ClientSession, Media, Purpose, Rejection, SessionError,
 };
 use restreamd_rtmp::url::{RtmpUrl, Scheme};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
 
 pub use failure::{Class, Failure};
 pub use own::{Feeding, OwnPulls};
+pub use publishing::Publishing;
+pub use reach::reach;
 pub use scrub::Scrub;
 pub use tls::{Trust, verifying};
 
@@ -43,6 +50,9 @@ use transport::Transport;
 const PING_EVERY: Duration = Duration::from_secs(10);
 /// A peer that takes nothing for so long is gone; what is left then is one TLS record.
 const FLUSH: Duration = Duration::from_secs(10);
+
+/// All sources of a process are read at moments counted from here.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// How to dial.
 #[derive(Clone, Default)]
@@ -147,7 +157,7 @@ impl Dialed {
         let io = connect::connect(url.host(), url.port(), policy).await?;
         let own = own(&io, options, policy);
         let io = match url.scheme() {
-            Scheme::Rtmp => Transport::Plain(io),
+            Scheme::Rtmp => Transport::Plain(io.into()),
             Scheme::Rtmps => Transport::Tls(tls::handshake(io, url.host(), options.trust).await?),
         };
         let mut session = ClientSession::new(ClientConfig {
@@ -171,7 +181,7 @@ impl Dialed {
             scrub: Scrub::default(),
             heard: now,
             born: now,
-            intake: Intake::default(),
+            intake: Intake::new(*EPOCH, now),
             _own: own,
         })
     }
@@ -289,30 +299,69 @@ impl Dialed {
     }
 
     async fn read(&mut self) -> Result<(), Failure> {
-        if let Some(rest) = self.intake.rest() {
-            tokio::time::sleep_until(rest).await;
+        lent::take_back(self.session.buffer());
+        match self.look().await {
+            Some(looked) => looked,
+            None => self.wait().await,
         }
-        let buffer = self.session.buffer();
-        buffer.reserve(self.intake.size());
-        let room = buffer.capacity() - buffer.len();
-        match tokio::time::timeout_at(self.heard + PING_EVERY, self.io.read_buf(buffer)).await {
-            Ok(Ok(0)) => Err(Failure::new(
+        .map_err(|error| Failure::io("receiving", &error))
+        .and_then(|read| match read {
+            Some(0) => Err(Failure::new(
                 Class::Closed,
                 "the peer closed the connection",
             )),
-            Ok(Ok(read)) => {
-                self.heard = Instant::now();
-                self.session.received(read);
-                self.intake.took(read, room, self.heard);
-                Ok(())
+            _ => Ok(()),
+        })
+    }
+
+    /// What gathered since the last read, of a connection that is read so. Nothing when
+    /// it is to be waited for.
+    async fn look(&mut self) -> Option<io::Result<Option<usize>>> {
+        let rest = self.intake.rest();
+        if let Some(rest) = rest {
+            if rest > Instant::now() {
+                tokio::time::sleep_until(rest).await;
+            } else {
+                tokio::task::coop::consume_budget().await;
             }
-            Ok(Err(error)) => Err(Failure::io("receiving", &error)),
+        }
+        let socket = self.io.plain()?;
+        if rest.is_none() {
+            return socket.watch().err().map(Err);
+        }
+        // Leaving the event loop costs little beside the arrivals that wake nobody.
+        if let Err(error) = socket.park() {
+            return Some(Err(error));
+        }
+        match socket.look(self.session.buffer()) {
+            Ok(read) => Some(Ok(Some(self.received(read, lent::ROOM)))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.intake.nothing(Instant::now());
+                Some(Ok(None))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Waits for bytes; a peer that is silent for long is pinged.
+    async fn wait(&mut self) -> io::Result<Option<usize>> {
+        let room = self.intake.size();
+        let receiving = self.io.receive(self.session.buffer(), room);
+        match tokio::time::timeout_at(self.heard + PING_EVERY, receiving).await {
+            Ok(read) => Ok(Some(self.received(read?, room))),
             Err(_) => {
                 self.heard = Instant::now();
                 self.session.ping(self.born.elapsed().as_millis() as u32);
-                Ok(())
+                Ok(None)
             }
         }
+    }
+
+    fn received(&mut self, read: usize, room: usize) -> usize {
+        self.heard = Instant::now();
+        self.session.received(read);
+        self.intake.took(read, room, self.heard);
+        read
     }
 }
 
@@ -326,6 +375,7 @@ fn own(io: &TcpStream, options: &Options, policy: &Policy) -> Option<own::Noted>
 #[cfg(test)]
 mod tests {
     use restreamd_rtmp::message::type_id;
+    use tokio::io::AsyncReadExt;
 
     use super::rehearsal::{media, ping};
     use super::*;

@@ -53,17 +53,8 @@ impl Outbox {
     /// Writes all there is. Fails when the peer takes nothing for ten seconds.
     pub async fn flush(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         while !self.queue.is_empty() {
-            let written = {
-                let mut slices = [IoSlice::new(&[]); SLICES];
-                let filled = self.queue.len().min(SLICES);
-                for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
-                    *slice = IoSlice::new(bytes);
-                }
-                tokio::time::timeout(NO_PROGRESS, to.write_vectored(&slices[..filled])).await
-            };
-            match written {
-                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.advance(written?),
+            match tokio::time::timeout(NO_PROGRESS, self.write_some(to)).await {
+                Ok(written) => written?,
                 Err(_) => return Err(stuck()),
             }
         }
@@ -71,6 +62,22 @@ impl Outbox {
         match tokio::time::timeout(NO_PROGRESS, to.flush()).await {
             Ok(flushed) => flushed,
             Err(_) => Err(stuck()),
+        }
+    }
+
+    /// One write of what there is, which may not be all. Cancel safe.
+    pub async fn write_some(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let filled = self.queue.len().min(SLICES);
+        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(bytes);
+        }
+        match to.write_vectored(&slices[..filled]).await? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            written => {
+                self.advance(written);
+                Ok(())
+            }
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -105,22 +106,76 @@ pub struct Config {
     pub deny: Vec<Rule>,
 }
 
-/// The policy of this node.
+/// Narrows a policy for whoever dials under it.
+pub trait Narrow: Send + Sync + std::fmt::Debug {
+    /// Why a host may not be dialed, naming what is missing; none when it may. Asked
+    /// before its name is resolved, without an address, and then of each address.
+    fn refusal(&self, host: &str, addr: Option<IpAddr>, port: u16) -> Option<String>;
+}
+
+/// The policy of this node, perhaps narrowed.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    rules: Config,
-    own: Vec<SocketAddr>,
+    rules: Arc<Config>,
+    own: Arc<[SocketAddr]>,
+    narrow: Option<Arc<dyn Narrow>>,
 }
 
 impl Policy {
     /// The rules, and the addresses the node's own RTMP listeners are bound to:
     /// pulling from the node itself is what the public example does.
     pub fn new(rules: Config, own: Vec<SocketAddr>) -> Self {
-        Self { rules, own }
+        Self {
+            rules: Arc::new(rules),
+            own: own.into(),
+            narrow: None,
+        }
+    }
+
+    /// The same, and whatever this narrowing refuses is refused too.
+    #[must_use]
+    pub fn narrowed(&self, narrow: Arc<dyn Narrow>) -> Self {
+        Self {
+            narrow: Some(narrow),
+            ..self.clone()
+        }
+    }
+
+    /// The policy of the node alone, for what another grant narrows.
+    #[must_use]
+    pub fn whole(&self) -> Self {
+        Self {
+            narrow: None,
+            ..self.clone()
+        }
+    }
+
+    /// Why a host is not even to be resolved, if so.
+    pub fn refuses_name(&self, host: &str, port: u16) -> Option<String> {
+        self.narrow.as_ref()?.refusal(host, None, port)
+    }
+
+    /// Why none of a host's addresses may be dialed.
+    pub fn refusal(&self, host: &str, addresses: &[SocketAddr]) -> String {
+        let mut allowed = addresses
+            .iter()
+            .filter(|addr| self.rules_allow(host, **addr));
+        let refused = allowed.find_map(|addr| self.narrows(host, *addr));
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        refused.unwrap_or_else(|| format!("the dial policy allows no address of {host}:{port}"))
+    }
+
+    fn narrows(&self, host: &str, addr: SocketAddr) -> Option<String> {
+        let narrow = self.narrow.as_ref()?;
+        narrow.refusal(host, Some(addr.ip()), addr.port())
     }
 
     /// Whether this address, reached under this name, may be dialed.
     pub fn allows(&self, host: &str, addr: SocketAddr) -> bool {
+        self.rules_allow(host, addr) && self.narrows(host, addr).is_none()
+    }
+
+    fn rules_allow(&self, host: &str, addr: SocketAddr) -> bool {
         if self.rules.deny.iter().any(|rule| rule.matches(host, addr)) {
             return false;
         }
@@ -236,6 +291,31 @@ mod tests {
             "a network is not a single host"
         );
         assert!(allows(&p, "x", "[fe80::7]:1935"));
+    }
+
+    #[derive(Debug)]
+    struct Only(u16);
+
+    impl Narrow for Only {
+        fn refusal(&self, _: &str, _: Option<IpAddr>, port: u16) -> Option<String> {
+            (port != self.0).then(|| format!("only port {}", self.0))
+        }
+    }
+
+    #[test]
+    fn a_narrowing_takes_away_and_never_gives() {
+        let p = policy(&["127.0.0.0/8"], &[], &["127.0.0.1:1935"]).narrowed(Arc::new(Only(7)));
+        assert!(allows(&p, "x", "127.0.0.1:7"));
+        assert!(!allows(&p, "x", "127.0.0.1:1935"), "not the own one either");
+        assert!(!allows(&p, "x", "10.0.0.1:7"), "nothing is given");
+        let why = |addr: &str| p.refusal("x", &[addr.parse().expect("an address")]);
+        assert_eq!(why("127.0.0.1:8"), "only port 7");
+        assert_eq!(
+            why("10.0.0.1:8"),
+            "the dial policy allows no address of x:8"
+        );
+        assert_eq!(p.refuses_name("x", 8).as_deref(), Some("only port 7"));
+        assert!(allows(&p.whole(), "x", "127.0.0.1:8"));
     }
 
     #[test]

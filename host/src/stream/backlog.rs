@@ -30,7 +30,7 @@ impl Backlog {
             unit.content,
             Content::Header { .. } | Content::Setting { .. } | Content::Metadata
         ) {
-            self.units.push(unit.clone());
+            self.units.push(unit.apart());
         }
     }
 

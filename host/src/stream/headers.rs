@@ -52,12 +52,11 @@ impl Headers {
     /// The unit as a stream with these tracks sees it: a keyframe of another track than
     /// the default one is no start.
     pub fn judge<'a>(&self, unit: &'a Unit) -> Cow<'a, Unit> {
-        let default = self.headers.lowest(unit.lane);
         let other = |default| {
             let mut tracks = unit.parts().map(|part| part.track).peekable();
             tracks.peek().is_some() && tracks.all(|track| track != default)
         };
-        if unit.content != Content::Keyframe || !default.is_some_and(other) {
+        if unit.content != Content::Keyframe || !self.headers.lowest(unit.lane).is_some_and(other) {
             return Cow::Borrowed(unit);
         }
         Cow::Owned(Unit {

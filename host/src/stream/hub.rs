@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use restreamd_rtmp::chunk::Wire;
+use restreamd_rtmp::chunk::Slab;
 use tokio::sync::{Notify, watch};
 
 use super::Config;
@@ -63,6 +63,7 @@ pub(super) enum Tip {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) ring: Ring,
+    slab: Slab,
     pub(super) headers: Headers,
     timeline: Timeline,
     wire_base: u64,
@@ -134,6 +135,7 @@ impl Stream {
             window: AtomicU64::new(millis(latency)),
             inner: Mutex::new(Inner {
                 ring: Ring::new(bounds),
+                slab: Slab::default(),
                 headers: Headers::default(),
                 timeline: Timeline::default(),
                 wire_base: 0,
@@ -420,7 +422,7 @@ impl Stream {
         inner.ring.push(
             at,
             start,
-            Wire::media(unit.type_id(), wire_at, &unit.payload),
+            inner.slab.media(unit.type_id(), wire_at, &unit.payload),
         );
     }
 

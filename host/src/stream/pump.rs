@@ -8,6 +8,7 @@
 //! Invariants: whoever has the cursor is the only one who writes; a message is written
 //! whole or its rest is handed back.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -32,6 +33,9 @@ const TURN: usize = 64;
 const FRAMES: usize = 256;
 /// See [`FRAMES`].
 const BYTES: usize = 512 * 1024;
+
+/// Bytes of a thread's memory for batches; larger ones are rare.
+const KEPT: usize = 64 * 1024;
 
 /// A socket, as far as the pump knows it: takes what fits and never waits.
 pub trait Outlet: Send + Sync {
@@ -216,7 +220,8 @@ impl Seat {
             if written == 0 {
                 state.give_back(cursor, Bytes::new());
             } else {
-                state.give_back(batch.end, batch.bytes.slice(written..));
+                let rest = Bytes::copy_from_slice(&batch.bytes[written..]);
+                state.give_back(batch.end, rest);
             }
             self.called.notify_one();
             return true;
@@ -236,11 +241,15 @@ impl State {
     }
 }
 
+thread_local! {
+    /// Memory of the batches of a thread, which has one at a time.
+    static GATHERED: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
+
 /// The frames behind a cursor in one piece, gathered once for all that are there.
-#[derive(Default)]
 struct Batch {
     key: Option<(u64, u32)>,
-    bytes: Bytes,
+    bytes: BytesMut,
     /// The cursor behind them.
     end: u64,
     /// The stream's next frame when they were gathered.
@@ -249,11 +258,22 @@ struct Batch {
 }
 
 impl Batch {
+    fn new() -> Self {
+        Self {
+            key: None,
+            bytes: GATHERED.take().unwrap_or_default(),
+            end: 0,
+            tip: 0,
+            lost: false,
+        }
+    }
+
     fn gather(&mut self, stream: &Stream, cursor: u64, stream_id: u32) {
         if self.key == Some((cursor, stream_id)) {
             return;
         }
-        let mut bytes = BytesMut::new();
+        let bytes = &mut self.bytes;
+        bytes.clear();
         // Copied under the stream's lock: to share each frame first costs more.
         let (frames, tip, lost) = stream.read(|inner| {
             let ring = &inner.ring;
@@ -270,17 +290,21 @@ impl Batch {
             }
             bytes.reserve(total);
             for frame in ring.from(cursor).take(frames) {
-                frame.wire.put(stream_id, &mut bytes);
+                frame.wire.put(stream_id, bytes);
             }
             (frames as u64, ring.next_seq(), false)
         });
-        *self = Self {
-            key: Some((cursor, stream_id)),
-            bytes: bytes.freeze(),
-            end: cursor + frames,
-            tip,
-            lost,
-        };
+        self.key = Some((cursor, stream_id));
+        self.end = cursor + frames;
+        (self.tip, self.lost) = (tip, lost);
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if self.bytes.capacity() <= KEPT {
+            GATHERED.set(Some(std::mem::take(&mut self.bytes)));
+        }
     }
 }
 
@@ -300,7 +324,7 @@ impl Shard {
         if from == 0 {
             seats.append(&mut self.newcomers.lock());
         }
-        let mut batch = Batch::default();
+        let mut batch = Batch::new();
         let (mut at, mut served) = (from, 0);
         while at < seats.len() && served < TURN {
             if seats[at].serve(stream, &mut batch) {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::Config;
 use super::hub::{Stream, StreamSnapshot};
@@ -57,6 +57,7 @@ pub struct Streams {
     config: Arc<Config>,
     entries: Arc<Mutex<HashMap<StreamGuid, Entry>>>,
     freed: Arc<Notify>,
+    changed: Arc<watch::Sender<()>>,
 }
 
 impl Streams {
@@ -66,6 +67,7 @@ impl Streams {
             config: Arc::new(config),
             entries: Arc::default(),
             freed: Arc::default(),
+            changed: Arc::default(),
         }
     }
 
@@ -143,10 +145,13 @@ impl Streams {
         match &entry.stream {
             Some(stream) if stream.is_published() => Err(NameTaken::Publisher),
             Some(_) => Err(NameTaken::Provision),
-            None => Ok(entry
-                .stream
-                .insert(Stream::start(guid.clone(), true, self.config.clone()))
-                .clone()),
+            None => {
+                self.changed.send_replace(());
+                Ok(entry
+                    .stream
+                    .insert(Stream::start(guid.clone(), true, self.config.clone()))
+                    .clone())
+            }
         }
     }
 
@@ -158,6 +163,7 @@ impl Streams {
             let free = !stream.is_published();
             return free.then(|| stream.clone()).ok_or(NameTaken::Publisher);
         }
+        self.changed.send_replace(());
         entry.hold(0);
         Ok(entry
             .stream
@@ -178,12 +184,18 @@ impl Streams {
             .is_some_and(|current| Arc::ptr_eq(current, stream))
         {
             entry.stream = None;
+            self.changed.send_replace(());
             if !entry.reserved() {
                 entries.remove(stream.guid());
             } else if stream.is_published() {
                 self.freed.notify_one();
             }
         }
+    }
+
+    /// Changes whenever a stream begins or ends; which one is to be looked up.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// The stream of this name, with or without media.

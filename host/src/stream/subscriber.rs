@@ -90,6 +90,37 @@ impl Subscriber {
         }
     }
 
+    /// How far what it would be handed next is behind the newest frame.
+    pub fn lag(&self) -> Duration {
+        let Some(cursor) = self.cursor else {
+            return Duration::ZERO;
+        };
+        self.stream.read(|inner| {
+            let at = |seq| inner.ring.from(seq).next().map(|frame| frame.at);
+            let newest = inner.ring.next_seq().checked_sub(1).and_then(at);
+            let behind = newest
+                .unwrap_or(0)
+                .saturating_sub(at(cursor).unwrap_or(u64::MAX));
+            Duration::from_millis(behind)
+        })
+    }
+
+    /// Goes on at the newest keyframe, if there is one ahead; for those who choose to. What
+    /// it leaves out counts as skipped, and not as a jump.
+    pub fn catch_up(&mut self) {
+        let newest = self
+            .stream
+            .read(|inner| inner.ring.newest_start().map(|start| start.seq));
+        if let (Some(cursor), Some(newest)) = (self.cursor, newest)
+            && newest > cursor
+        {
+            self.skipped += newest - cursor;
+            // It starts anew there, with its headers.
+            self.cursor = None;
+            self.tip.mark_changed();
+        }
+    }
+
     /// Hands out what is there, up to one write's worth.
     pub fn take(&mut self, out: &mut Vec<Wire>) -> Batch {
         self.take_each(|_, wire| out.push(wire.clone()))
@@ -257,6 +288,40 @@ mod tests {
             ]
         );
         assert!(subscriber.skipped() > 200);
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_is_behind_can_go_on_at_the_newest_keyframe_any_number_of_times() {
+        let (stream, mut feed) = stream(Config {
+            max_jumps: 1,
+            ..Config::default()
+        });
+        feed.push(&unit(Content::Header { track: 0 }, 0, 9));
+        feed.push(&unit(Content::Keyframe, 0, 100));
+        let mut subscriber = Subscriber::new(stream);
+        let mut out = Vec::new();
+        assert_eq!(subscriber.lag(), Duration::ZERO, "it has not begun");
+        assert_eq!(subscriber.take(&mut out), Batch::Frames);
+        for round in 1..=20u32 {
+            for at in 0..5 {
+                feed.push(&unit(Content::Frame, round * 1_000 + at * 40, 100));
+            }
+            feed.push(&unit(Content::Keyframe, round * 1_000 + 200, 101));
+            feed.push(&unit(Content::Frame, round * 1_000 + 240, 102));
+            assert_eq!(subscriber.lag(), Duration::from_millis(240));
+            subscriber.catch_up();
+            assert_eq!(subscriber.skipped(), u64::from(round) * 5);
+            out.clear();
+            assert_eq!(subscriber.take(&mut out), Batch::Frames);
+            let sizes: Vec<usize> = out.iter().map(Wire::payload_len).collect();
+            assert_eq!(sizes, [9, 101, 102]);
+            subscriber.catch_up();
+            assert_eq!(
+                subscriber.take(&mut out),
+                Batch::Empty,
+                "it is there already"
+            );
+        }
     }
 
     #[tokio::test]

@@ -122,12 +122,14 @@ pub struct Timeline {
     stretches: u64,
     /// The newest output of each track.
     last: [[Option<u64>; TRACKS]; 3],
+    /// The newest of audio and video.
+    newest: Option<u64>,
 }
 
 impl Timeline {
     /// The newest output timestamp of a frame.
     pub fn now(&self) -> u64 {
-        self.frames().unwrap_or(0)
+        self.newest.unwrap_or(0)
     }
 
     /// A new source takes over: its first frame follows the last one at a seam.
@@ -163,6 +165,7 @@ impl Timeline {
         }
         let output = last.unwrap_or(0).max(output.max(0) as u64);
         *last = Some(output);
+        self.newest = self.newest.max(Some(output));
         Some(output)
     }
 
@@ -176,7 +179,10 @@ impl Timeline {
             // A header at the begin of the stream leaves the place to the first frame.
             return match self.stretches {
                 0 => 0,
-                _ => *last.get_or_insert(now),
+                _ => {
+                    self.newest.get_or_insert(now);
+                    *last.get_or_insert(now)
+                }
             };
         }
         let near = |point: &Point| (-JOIN_MS..=0).contains(&point.distance(input));
@@ -185,15 +191,6 @@ impl Timeline {
         let output = place.max(last.unwrap_or(0));
         *last = Some(output);
         output
-    }
-
-    fn frames(&self) -> Option<u64> {
-        self.last[..2]
-            .as_flattened()
-            .iter()
-            .copied()
-            .flatten()
-            .max()
     }
 
     /// The track as it is when it takes this frame: in its own stretch, in the newest
@@ -230,7 +227,7 @@ impl Timeline {
     }
 
     fn begin(&mut self, input: u32) -> i64 {
-        let output = self.frames().map_or(0, |now| now + SEAM_MS) as i64;
+        let output = self.newest.map_or(0, |now| now + SEAM_MS) as i64;
         self.stretches += 1;
         self.current = Some(Point { input, output });
         output

@@ -99,6 +99,15 @@ impl Unit {
         })
     }
 
+    /// A copy for whoever keeps it: of its own it may be a small piece of what a socket
+    /// was read into.
+    pub fn apart(&self) -> Self {
+        Self {
+            payload: Bytes::copy_from_slice(&self.payload),
+            ..self.clone()
+        }
+    }
+
     /// What it carries of each track. None of data, and of what cannot be told.
     pub fn parts(&self) -> Parts<'_> {
         match self.lane {
@@ -144,7 +153,7 @@ mod tests {
         let mut reader = flv::Reader::new();
         reader.buffer().extend_from_slice(file);
         let messages = std::iter::from_fn(|| reader.poll().expect("a good file"));
-        let media = messages.filter_map(|message| Media::from_message(&message));
+        let media = messages.filter_map(Media::from_message);
         let units: Vec<Option<Unit>> = media.map(Unit::classify).collect();
         let known = units.iter().flatten();
         let seen: Vec<_> = known.map(|unit| (unit.lane, unit.content)).collect();

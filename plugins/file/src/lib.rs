@@ -146,6 +146,7 @@ impl Player {
                 Wake::Upgrade => {
                     return Outcome::HandedOver(Handover {
                         sources: self.source.into_iter().chain(self.former).collect(),
+                        targets: Vec::new(),
                         state: position(self.at),
                     });
                 }

@@ -70,6 +70,7 @@ impl Restreamer for Fixed {
                 Wake::Upgrade => {
                     return Outcome::HandedOver(Handover {
                         sources: source.into_iter().collect(),
+                        targets: vec![],
                         state: vec![],
                     });
                 }

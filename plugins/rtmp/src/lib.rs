@@ -76,7 +76,7 @@ impl Deck for OnHost {
         let source = match (self.settings.urls.get(rung), &self.settings.slate) {
             (Some(url), _) => rtmp::connect(url, &self.settings.options())?,
             (None, Some(name)) => file::open(name, OpenOptions { loop_: true })?,
-            (None, None) => return Err(IoError::Other("no such source".to_owned())),
+            (None, None) => return Err(IoError::Invalid("no such source".to_owned())),
         };
         let id = source.id();
         self.open.push(Open { source, options });
@@ -139,6 +139,7 @@ impl Pull {
         let mut plan = Sources::new(settings.wishes(), now);
         let former = former.unwrap_or(Handover {
             sources: Vec::new(),
+            targets: Vec::new(),
             state: Vec::new(),
         });
         let (waits, marks) = marks::split(&former.state);
@@ -177,7 +178,8 @@ impl Pull {
                 | Wake::Facts(_)
                 | Wake::TargetEnded(_)
                 | Wake::StreamBegan
-                | Wake::StreamEnded => {}
+                | Wake::StreamEnded
+                | Wake::Other(_) => {}
             }
         }
     }
@@ -243,6 +245,7 @@ impl Pull {
     fn hand_over(self) -> Handover {
         Handover {
             state: self.state(),
+            targets: Vec::new(),
             sources: self.deck.open.into_iter().map(|open| open.source).collect(),
         }
     }

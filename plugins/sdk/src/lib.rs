@@ -8,7 +8,9 @@
 //! A policy is straight-line code that waits in one place, [`runtime::wait`]; see
 //! `plugins/rtmp-fixed` for a whole one on a page.
 
+pub mod error;
 pub mod properties;
+pub mod reducer;
 pub mod retry;
 pub mod sources;
 
@@ -33,8 +35,10 @@ pub mod bindings {
 pub use bindings::exports::restreamd::plugin::restreamer::{
     Description, Direction, Handover, Job, Outcome, Problem, Property,
 };
-pub use bindings::restreamd::plugin::types::{Facts, IoError, SourceState, StallKind};
-pub use bindings::restreamd::plugin::{file, media, rtmp, runtime};
+pub use bindings::restreamd::plugin::types::{
+    Facts, IoError, SourceState, StallKind, TargetFacts, TargetState, TlsCheck,
+};
+pub use bindings::restreamd::plugin::{file, http, media, rtmp, runtime};
 pub use properties::Properties;
 
 /// A restream type.

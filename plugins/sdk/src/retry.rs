@@ -24,7 +24,11 @@ impl From<&IoError> for Class {
         match error {
             IoError::Closed(_) | IoError::Ended(_) | IoError::Stalled(_) => Self::Dropped,
             IoError::NotFound(_) | IoError::Refused(_) => Self::Absent,
-            IoError::Auth(_) | IoError::Blocked(_) | IoError::Tls(_) => Self::Refused,
+            IoError::Auth(_)
+            | IoError::Blocked(_)
+            | IoError::Tls(_)
+            | IoError::Invalid(_)
+            | IoError::Unsupported(_) => Self::Refused,
             _ => Self::Other,
         }
     }

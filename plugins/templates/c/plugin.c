@@ -145,7 +145,7 @@ static void failed(const char *why) {
 static void dial(void) {
   restreamd_plugin_rtmp_connect_options_t options = {
       .stall_ms = {.is_some = true, .val = 2500},
-      .tls = {.tag = RESTREAMD_PLUGIN_RTMP_TLS_CHECK_VERIFY},
+      .tls = {.tag = RESTREAMD_PLUGIN_TYPES_TLS_CHECK_VERIFY},
   };
   restreamd_plugin_types_io_error_t error;
   text_t url;

@@ -121,7 +121,8 @@ class Pull {
   }
 
   handOver() {
-    return { sources: this.source ? [this.source] : [], state: new Uint8Array([this.failures]) };
+    const sources = this.source ? [this.source] : [];
+    return { sources, targets: [], state: new Uint8Array([this.failures]) };
   }
 }
 

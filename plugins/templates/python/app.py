@@ -23,6 +23,7 @@ from wit_world.exports.restreamer import (
 )
 from wit_world.imports import rtmp, runtime
 from wit_world.imports.media import Source
+from wit_world.imports.types import TlsCheck_Verify
 
 Properties = List[Tuple[str, str]]
 
@@ -99,7 +100,7 @@ class Pull:
             page_url=None,
             flash_ver=None,
             fc_subscribe=False,
-            tls=rtmp.TlsCheck_Verify(),
+            tls=TlsCheck_Verify(),
         )
         try:
             self.source = rtmp.connect(self.settings.url, options)
@@ -142,7 +143,7 @@ class Pull:
             self.source = None
 
     def hand_over(self) -> Handover:
-        return Handover([self.source] if self.source else [], bytes([self.failures]))
+        return Handover([self.source] if self.source else [], [], bytes([self.failures]))
 
 
 class Restreamer(wit_world.exports.Restreamer):

@@ -71,7 +71,7 @@ impl Dialect {
             }
             Self::Chunks(reader) => {
                 while let Some(message) = reader.next_message()? {
-                    if let Some(media) = Media::from_message(&message) {
+                    if let Some(media) = Media::from_message(message) {
                         return Ok(Some(media));
                     }
                 }

@@ -54,7 +54,7 @@ impl Source {
         let mut reader = flv::Reader::new();
         reader.buffer().extend_from_slice(CLIP);
         while let Some(message) = reader.poll()? {
-            let Some(message) = Media::from_message(&message) else {
+            let Some(message) = Media::from_message(message) else {
                 continue;
             };
             match packet(&message) {

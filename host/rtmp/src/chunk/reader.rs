@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 
 use super::head::Head;
 use super::header::{Fields, Header};
@@ -20,10 +20,6 @@ const DEFAULT_CHUNK_SIZE: usize = 128;
 
 /// Larger chunk sizes mean the same: a message length has 24 bits.
 const MAX_CHUNK_SIZE: usize = 0x00FF_FFFF;
-
-/// Payloads up to this size are copied: they are cheap to copy, and a slice
-/// of an audio frame would keep a read buffer of 64 KiB alive.
-const COPY_UP_TO: usize = 4 * 1024;
 
 /// Reads messages from the bytes of one direction of a connection.
 pub struct ChunkReader {
@@ -89,7 +85,8 @@ impl ChunkReader {
         self.partial
     }
 
-    /// The next whole message; `None` when more bytes are needed. Set Chunk
+    /// The next whole message; `None` when more bytes are needed. A payload that came
+    /// in one chunk is a slice of the buffer: whoever keeps it for long copies it. Set Chunk
     /// Size and Abort are obeyed and not delivered, aggregates are delivered
     /// as the messages they hold.
     pub fn next_message(&mut self) -> Result<Option<Message>, ChunkError> {
@@ -224,7 +221,7 @@ impl ChunkReader {
         }
         self.buffer.advance(chunk.header_size);
         let payload = if chunk.starts && chunk.payload_size == chunk.head.length {
-            whole(&mut self.buffer, chunk.payload_size)
+            self.buffer.split_to(chunk.payload_size).freeze()
         } else {
             let limit = self.limits.partial;
             if self.partial + chunk.payload_size > limit {
@@ -279,15 +276,6 @@ impl fmt::Debug for ChunkReader {
             .field("failed", &self.failed)
             .finish_non_exhaustive()
     }
-}
-
-fn whole(buffer: &mut BytesMut, length: usize) -> Bytes {
-    if length > COPY_UP_TO {
-        return buffer.split_to(length).freeze();
-    }
-    let payload = Bytes::copy_from_slice(&buffer[..length]);
-    buffer.advance(length);
-    payload
 }
 
 fn first_u32(payload: &[u8]) -> Option<u32> {

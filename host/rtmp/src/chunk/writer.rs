@@ -42,8 +42,7 @@ pub fn encode(
     let payload = &payload[..payload.len().min(MAX_PAYLOAD)];
     let chunk_size = chunk_size.max(1) as usize;
     let extended = (timestamp >= EXTENDED).then_some(timestamp);
-    let chunks = payload.len().div_ceil(chunk_size).max(1);
-    out.reserve(FIRST_HEADER + payload.len() + 4 + (chunks - 1) * 5);
+    out.reserve(encoded_len(timestamp, payload.len(), chunk_size));
 
     out.put_u8(csid);
     out.put_uint(u64::from(timestamp.min(EXTENDED)), 3);
@@ -64,6 +63,19 @@ pub fn encode(
     }
 }
 
+/// The bytes of all chunks of a message.
+fn encoded_len(timestamp: u32, payload: usize, chunk_size: usize) -> usize {
+    let timestamp = if timestamp >= EXTENDED { 4 } else { 0 };
+    let chunks = payload.div_ceil(chunk_size).max(1);
+    FIRST_HEADER + timestamp + payload + (chunks - 1) * (1 + timestamp)
+}
+
+/// The bytes of a [`Wire`] of this payload.
+pub(super) fn wire_len(timestamp: u32, payload: usize) -> usize {
+    let payload = payload.min(MAX_PAYLOAD);
+    encoded_len(timestamp, payload, EGRESS_CHUNK_SIZE as usize)
+}
+
 /// One media message as chunks, built once and shared by all receivers.
 #[derive(Clone)]
 pub struct Wire {
@@ -77,7 +89,16 @@ impl Wire {
     /// stream 1 at [`EGRESS_CHUNK_SIZE`].
     #[must_use]
     pub fn media(message_type: u8, timestamp: u32, payload: &[u8]) -> Wire {
-        let mut out = BytesMut::new();
+        Self::media_in(&mut BytesMut::new(), message_type, timestamp, payload)
+    }
+
+    /// The same at the end of a buffer, from which it is split off.
+    pub(super) fn media_in(
+        out: &mut BytesMut,
+        message_type: u8,
+        timestamp: u32,
+        payload: &[u8],
+    ) -> Wire {
         encode(
             media_csid(message_type),
             message_type,
@@ -85,10 +106,10 @@ impl Wire {
             timestamp,
             payload,
             EGRESS_CHUNK_SIZE,
-            &mut out,
+            out,
         );
         Wire {
-            bytes: out.freeze(),
+            bytes: out.split().freeze(),
             payload_len: payload.len().min(MAX_PAYLOAD),
             extended: timestamp >= EXTENDED,
         }

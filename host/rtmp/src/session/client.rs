@@ -154,7 +154,7 @@ impl ClientSession {
                     let command = Command::decode(&message)?;
                     self.command(&command);
                 }
-                _ => self.media(&message),
+                _ => self.media(message),
             },
         }
         Ok(())
@@ -198,7 +198,7 @@ impl ClientSession {
         }
     }
 
-    fn media(&mut self, message: &Message) {
+    fn media(&mut self, message: Message) {
         let Some(media) = Media::from_message(message) else {
             return;
         };

@@ -167,7 +167,7 @@ impl ServerSession {
                     let command = Command::decode(&message)?;
                     self.command(&command)?;
                 }
-                _ => self.media(&message),
+                _ => self.media(message),
             },
         }
         Ok(())
@@ -181,15 +181,14 @@ impl ServerSession {
         Ok(())
     }
 
-    fn media(&mut self, message: &Message) {
-        if !self.streams.is_publishing(message.stream_id) {
+    fn media(&mut self, message: Message) {
+        let stream_id = message.stream_id;
+        if !self.streams.is_publishing(stream_id) {
             return;
         }
         if let Some(media) = Media::from_message(message) {
-            self.events.push_back(ServerEvent::Media {
-                stream_id: message.stream_id,
-                media,
-            });
+            self.events
+                .push_back(ServerEvent::Media { stream_id, media });
         }
     }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::stage::{self, Next, Stage};
+use super::stage::{Next, Stage};
 use crate::restreamer::host::{
-    Claim, ConnectOptions, Facts, Failure, FileOptions, Host, Level, SourceId, WaitFuture, Wake,
+    Claim, ConnectOptions, Facts, Failure, FetchFuture, FileOptions, Host, Level, PublishOptions,
+    Request, SourceId, TargetFacts, TargetId, WaitFuture, Wake,
 };
 
 /// Why an instance was dropped in the middle of a wait.
@@ -48,9 +49,13 @@ impl Actor {
         }
     }
 
-    fn drop_instance(&self, why: Dropped) -> WaitFuture<'static> {
+    fn to_be_dropped(&self, why: Dropped) {
         *self.dropped.lock() = Some(why);
         self.drop_me.notify_one();
+    }
+
+    fn drop_instance(&self, why: Dropped) -> WaitFuture<'static> {
+        self.to_be_dropped(why);
         Box::pin(std::future::pending())
     }
 
@@ -64,12 +69,39 @@ impl Actor {
 
 impl Host for Actor {
     fn connect(&mut self, url: &str, options: ConnectOptions) -> Result<SourceId, Failure> {
-        let (timeout, stall) = stage::times(&options);
-        self.on(|stage| stage.open(url.to_owned(), timeout, stall))
+        let (timeout, stall) = (options.timeout, options.stall);
+        self.on(|stage| stage.open(url.to_owned(), false, timeout, stall))
+    }
+
+    fn publish(&mut self, url: &str, options: PublishOptions) -> Result<TargetId, Failure> {
+        let (timeout, stall) = (options.timeout, Some(options.stall));
+        self.on(|stage| stage.open(url.to_owned(), true, timeout, stall))
+    }
+
+    fn target_url(&mut self, id: TargetId) -> String {
+        self.url(id)
+    }
+
+    fn target_facts(&mut self, id: TargetId) -> TargetFacts {
+        self.on(|stage| stage.target_facts(id))
+    }
+
+    fn close_target(&mut self, id: TargetId) {
+        self.close(id);
+    }
+
+    fn fetch(&mut self, request: Request) -> FetchFuture<'_> {
+        match self.on(|stage| stage.fetch(&request.url, request.timeout)) {
+            Some(answered) => Box::pin(std::future::ready(answered)),
+            None => {
+                self.to_be_dropped(Dropped::Trap);
+                Box::pin(std::future::pending())
+            }
+        }
     }
 
     fn open_file(&mut self, name: &str, _: FileOptions) -> Result<SourceId, Failure> {
-        self.on(|stage| stage.open(format!("file:{name}"), Duration::MAX, None))
+        self.on(|stage| stage.open(format!("file:{name}"), false, Duration::MAX, None))
     }
 
     fn url(&mut self, id: SourceId) -> String {

@@ -37,9 +37,12 @@ pub(super) struct Scenario {
     /// The stream it works for.
     #[serde(default = "stream_guid")]
     pub(super) stream: String,
-    /// What becomes of what it opens; the first rule that fits.
+    /// What becomes of what it opens, sources and targets; the first rule that fits.
     #[serde(default, rename = "dial", deserialize_with = "list")]
     pub(super) dials: Vec<Rule>,
+    /// What is answered to what it asks by HTTP; the first rule that fits.
+    #[serde(default, rename = "answer", deserialize_with = "list")]
+    pub(super) answers: Vec<Answer>,
     /// What else happens.
     #[serde(default, rename = "at", deserialize_with = "list")]
     pub(super) events: Vec<Spanned<Event>>,
@@ -176,7 +179,7 @@ impl<'de> Deserialize<'de> for Scalar {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Word(pub(super) Class);
 
-const CLASSES: [Class; 17] = [
+const CLASSES: [Class; 20] = [
     Class::Dns,
     Class::Refused,
     Class::Unreachable,
@@ -192,6 +195,9 @@ const CLASSES: [Class; 17] = [
     Class::Ended,
     Class::Stalled,
     Class::Blocked,
+    Class::Invalid,
+    Class::Unsupported,
+    Class::Limit,
     Class::Cancelled,
     Class::Other,
 ];
@@ -391,6 +397,54 @@ impl RawRule {
     }
 }
 
+/// What an HTTP server says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "RawAnswer")]
+pub(super) struct Answer {
+    pub(super) url: Option<String>,
+    pub(super) from: u64,
+    pub(super) until: u64,
+    pub(super) times: Option<u32>,
+    /// It takes so long.
+    pub(super) after: u64,
+    pub(super) says: Result<(u16, Vec<u8>), (Class, String)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAnswer {
+    url: Option<String>,
+    from: Option<Millis>,
+    until: Option<Millis>,
+    times: Option<u32>,
+    after: Option<Millis>,
+    status: Option<u16>,
+    body: Option<String>,
+    fails: Option<Word>,
+    text: Option<String>,
+}
+
+impl TryFrom<RawAnswer> for Answer {
+    type Error = &'static str;
+
+    fn try_from(raw: RawAnswer) -> Result<Self, Self::Error> {
+        let text = raw.text.unwrap_or_else(|| "scripted".to_owned());
+        let says = match (raw.status, raw.fails) {
+            (Some(status), None) => Ok((status, raw.body.unwrap_or_default().into_bytes())),
+            (None, Some(Word(class))) if raw.body.is_none() => Err((class, text)),
+            _ => return Err("an [[answer]] has either a status, and a body, or fails"),
+        };
+        Ok(Self {
+            url: raw.url,
+            from: raw.from.unwrap_or_default().0,
+            until: raw.until.map_or(u64::MAX, |until| until.0),
+            times: raw.times,
+            after: raw.after.map_or(FAILS_AFTER, |after| after.0),
+            says,
+        })
+    }
+}
+
 /// Something that happens to the restreamer at a time.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "RawEvent")]
@@ -408,6 +462,12 @@ pub(super) enum What {
     Trap,
     /// A host that failed answers again.
     Reachable,
+    /// Media moves in the stream that is read.
+    StreamBegan,
+    /// Its publisher left, and its targets end.
+    StreamEnded,
+    /// Its media pauses, and its targets wait.
+    StreamPaused,
     /// The provision was updated; these are all its properties now.
     Reconfigured(Properties),
 }
@@ -426,6 +486,9 @@ enum Kind {
     Upgrade,
     Trap,
     Reachable,
+    StreamBegan,
+    StreamEnded,
+    StreamPaused,
     Reconfigured,
 }
 
@@ -440,6 +503,9 @@ impl TryFrom<RawEvent> for Event {
             (Kind::Upgrade, None) => What::Upgrade,
             (Kind::Trap, None) => What::Trap,
             (Kind::Reachable, None) => What::Reachable,
+            (Kind::StreamBegan, None) => What::StreamBegan,
+            (Kind::StreamEnded, None) => What::StreamEnded,
+            (Kind::StreamPaused, None) => What::StreamPaused,
         };
         Ok(Self {
             time: raw.time.0,
@@ -468,6 +534,9 @@ pub(super) struct Expect {
     /// Attempts in a span of time.
     #[serde(default, rename = "dials", deserialize_with = "list")]
     pub(super) dials: Vec<Spanned<Dials>>,
+    /// Questions by HTTP in a span of time; `waited` is from question to question.
+    #[serde(default, rename = "fetches", deserialize_with = "list")]
+    pub(super) fetches: Vec<Spanned<Dials>>,
     /// What the status says at a time.
     #[serde(default, rename = "status", deserialize_with = "list")]
     pub(super) status: Vec<Spanned<Status>>,

@@ -43,6 +43,8 @@ pub(super) struct Wrong {
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) attempts: Vec<Attempt>,
+    /// Questions by HTTP.
+    pub(super) fetches: Vec<Attempt>,
     pub(super) seen: Vec<Seen>,
     pub(super) wrong: Vec<Wrong>,
     /// How often each expected line of the log came.

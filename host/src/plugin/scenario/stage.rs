@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::document::{Fate, Phase, Play, Rule, Scenario, What, fits};
+use super::document::{Fate, Phase, Play, Scenario, What, fits};
 use super::record::{Attempt, DIALS, Record, Seen, clock};
 use crate::restreamer::host::{
-    AudioFacts, Claim, Class, ConnectOptions, Facts, Failure, Handover, MoreTracks, Properties,
-    SourceId, SourceState, Stall, VideoFacts, Wake,
+    AudioFacts, Claim, Class, Facts, Failure, Handover, MoreTracks, Properties, Response, SourceId,
+    SourceState, Stall, TargetFacts, TargetState, VideoFacts, Wake,
 };
 
 /// Calls and waits of one run: a policy that needs more spins.
@@ -21,9 +21,10 @@ const STEPS: u64 = 3_000_000;
 const DEAF: u32 = 1_000;
 /// An upgrade and a stop are answered within this.
 const GRACE: u64 = 2_000;
-/// Sources of one restreamer, as a node allows by default.
+/// Sources of one restreamer, and targets, as a node allows by default.
 const SOURCES: usize = 4;
-/// Sources opened at once, and then one in so many milliseconds.
+/// Sources and targets opened at once, and then one in so many milliseconds; questions
+/// by HTTP, too.
 const OPENS: (u64, u64) = (40, 100);
 /// Distance of keyframes.
 const GOP: u64 = 1_000;
@@ -58,9 +59,11 @@ enum Coming {
     Ends(SourceId, Failure),
 }
 
+/// A source, or a target: what is opened, lives for a while, and ends.
 #[derive(Debug)]
 struct Source {
     id: SourceId,
+    target: bool,
     url: String,
     attempt: usize,
     play: Option<Play>,
@@ -88,7 +91,8 @@ struct Pending {
     stop: bool,
     upgrade: bool,
     reconfigured: Option<Properties>,
-    ended: VecDeque<(SourceId, Failure)>,
+    ended: VecDeque<(SourceId, bool, Failure)>,
+    stream: VecDeque<bool>,
     facts: VecDeque<SourceId>,
     reachable: bool,
 }
@@ -103,12 +107,18 @@ pub(super) struct Stage {
     pending: Pending,
     random: u64,
     used: Vec<u32>,
+    answered: Vec<u32>,
+    /// The policy reads its stream, and media moves in it.
+    reads: bool,
+    stream_moves: bool,
     sources: Vec<Source>,
     attached: Option<SourceId>,
     on_air: Option<SourceId>,
     claim: (Claim, Option<u64>),
     /// When as many sources as possible may be opened again.
     rested_at: u64,
+    /// And asked.
+    asked_at: u64,
     upgrade_told: Option<u64>,
     deaf: u32,
     /// Times at which the status is looked at, ascending.
@@ -119,7 +129,7 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn new(scenario: Arc<Scenario>, seed: u64) -> Self {
+    pub(super) fn new(scenario: Arc<Scenario>, seed: u64, reads: bool) -> Self {
         let mut looks: Vec<u64> = scenario.expect.status.iter().map(look_at).collect();
         looks.sort_unstable();
         looks.dedup();
@@ -130,11 +140,15 @@ impl Stage {
             pending: Pending::default(),
             random: seed,
             used: vec![0; scenario.dials.len()],
+            answered: vec![0; scenario.answers.len()],
+            reads,
+            stream_moves: false,
             sources: Vec::new(),
             attached: None,
             on_air: None,
             claim: (Claim::Waiting, None),
             rested_at: 0,
+            asked_at: 0,
             upgrade_told: None,
             deaf: 0,
             looks: looks.into(),
@@ -196,19 +210,20 @@ impl Stage {
 
     // ---- what the policy asks for
 
-    /// Opens a source. `None` for a stall time: the source is quiet by nature.
+    /// Opens a source or a target. `None` for a stall time: it is quiet by nature.
     pub(super) fn open(
         &mut self,
         url: String,
+        target: bool,
         timeout: Duration,
         stall: Option<Duration>,
     ) -> Result<SourceId, Failure> {
-        let opened = self.may_open().and_then(|()| self.fate(&url));
+        let opened = self.may_open(target).and_then(|()| self.fate(&url));
         let fate = opened.inspect_err(|failure| self.trace(&format!("open {url}: {failure}")))?;
-        let id = self.record.attempts.len() as SourceId + 1;
         let attempt = self.record.attempts.len();
-        let at = self.now;
-        self.trace(&format!("open {url}: source {id}"));
+        let id = attempt as SourceId + 1;
+        let (at, what) = (self.now, name(target));
+        self.trace(&format!("open {url}: {what} {id}"));
         self.record.attempts.push(Attempt {
             at,
             url: url.clone(),
@@ -230,6 +245,7 @@ impl Stage {
         }
         self.sources.push(Source {
             id,
+            target,
             url,
             attempt,
             play,
@@ -243,20 +259,29 @@ impl Stage {
         Ok(id)
     }
 
-    fn may_open(&mut self) -> Result<(), Failure> {
-        let refused = |text: String| Err(Failure::new(Class::Other, text));
-        if self.sources.len() >= SOURCES {
-            return refused(format!("at most {SOURCES} sources at a time"));
+    fn may_open(&mut self, target: bool) -> Result<(), Failure> {
+        let what = name(target);
+        let refused = |class, text: String| Err(Failure::new(class, text));
+        if self.reads && !target {
+            let text = "this restreamer reads its stream and has nothing to feed";
+            return refused(Class::Invalid, text.to_owned());
         }
-        let rested = self.rested_at.max(self.now) + OPENS.1;
-        if rested - self.now > OPENS.0 * OPENS.1 {
-            return refused("too many sources in a short time".to_owned());
+        if self
+            .sources
+            .iter()
+            .filter(|open| open.target == target)
+            .count()
+            >= SOURCES
+        {
+            return refused(Class::Limit, format!("at most {SOURCES} {what}s at a time"));
         }
-        self.rested_at = rested;
+        if !pace(&mut self.rested_at, self.now) {
+            return refused(Class::Limit, format!("too many {what}s in a short time"));
+        }
         if self.record.attempts.len() >= DIALS {
-            self.wrong(format!("opened {DIALS} sources"));
+            self.wrong(format!("opened {DIALS} sources and targets"));
             self.record.steps = STEPS;
-            return refused("too many sources".to_owned());
+            return refused(Class::Limit, format!("too many {what}s"));
         }
         Ok(())
     }
@@ -264,13 +289,13 @@ impl Stage {
     /// What becomes of an attempt; an error when the call itself fails.
     fn fate(&mut self, url: &str) -> Result<Fate, Failure> {
         let now = self.now;
-        let fitting = |(rule, used): (&Rule, &u32)| {
+        let rules = self.scenario.dials.iter().zip(&self.used);
+        let mut fitting = rules.map(|(rule, used)| {
             fits(rule.url.as_deref(), url)
                 && (rule.from..rule.until).contains(&now)
                 && rule.times.is_none_or(|times| *used < times)
-        };
-        let rules = self.scenario.dials.iter().zip(&self.used);
-        let Some(at) = rules.map(fitting).position(|fits| fits) else {
+        });
+        let Some(at) = fitting.position(|fits| fits) else {
             self.wrong(format!("opened {url}, and no [[dial]] says what happens"));
             return Err(Failure::new(Class::Other, "not in the scenario"));
         };
@@ -279,6 +304,73 @@ impl Stage {
             Fate::Refuses(class, text) => Err(Failure::new(class, text)),
             fate => Ok(fate),
         }
+    }
+
+    /// Asks an HTTP server; the clock moves on until it has answered. `None`: the
+    /// instance traps meanwhile.
+    pub(super) fn fetch(
+        &mut self,
+        url: &str,
+        timeout: Duration,
+    ) -> Option<Result<Response, Failure>> {
+        let limit = |text| Some(Err(Failure::new(Class::Limit, text)));
+        if !pace(&mut self.asked_at, self.now) || self.record.fetches.len() >= DIALS {
+            return limit("too many questions in a short time");
+        }
+        let begun = self.now;
+        let rules = self.scenario.answers.iter().zip(&self.answered);
+        let mut fitting = rules.map(|(rule, used)| {
+            fits(rule.url.as_deref(), url)
+                && (rule.from..rule.until).contains(&begun)
+                && rule.times.is_none_or(|times| *used < times)
+        });
+        let Some(at) = fitting.position(|fits| fits) else {
+            self.wrong(format!(
+                "asked {url}, and no [[answer]] says what is answered"
+            ));
+            return Some(Err(Failure::new(Class::Other, "not in the scenario")));
+        };
+        self.answered[at] += 1;
+        let (after, says) = {
+            let answer = &self.scenario.answers[at];
+            (answer.after, answer.says.clone())
+        };
+        let timeout = timeout.as_millis() as u64;
+        let asked = self.now;
+        let until = asked + after.min(timeout);
+        while !self.pending.stop {
+            let Some(((at, _), coming)) = self.due(until) else {
+                break;
+            };
+            self.advance(at);
+            if self.happen(coming) {
+                return None;
+            }
+        }
+        let answered = if self.pending.stop {
+            Err(Failure::new(Class::Cancelled, "the restreamer stops"))
+        } else {
+            self.advance(until);
+            match says {
+                _ if after > timeout => Err(Failure::new(Class::Timeout, "no answer in time")),
+                Ok((status, body)) => Ok(Response {
+                    status,
+                    headers: Vec::new(),
+                    body,
+                }),
+                Err((class, text)) => Err(Failure::new(class, text)),
+            }
+        };
+        self.record.fetches.push(Attempt {
+            at: asked,
+            url: url.to_owned(),
+            over: Some(self.now),
+        });
+        self.trace(&match &answered {
+            Ok(response) => format!("fetch {url}: {}", response.status),
+            Err(failure) => format!("fetch {url}: {}: {failure}", failure.class.as_str()),
+        });
+        Some(answered)
     }
 
     /// The source goes on air at its next keyframe.
@@ -309,13 +401,13 @@ impl Stage {
             return;
         };
         let source = self.sources.remove(at);
-        self.trace(&format!("close source {id}"));
+        self.trace(&format!("close {} {id}", name(source.target)));
         self.record.attempts[source.attempt]
             .over
             .get_or_insert(self.now);
         self.leave_air(id);
         self.pending.facts.retain(|known| *known != id);
-        self.pending.ended.retain(|(known, _)| *known != id);
+        self.pending.ended.retain(|(known, ..)| *known != id);
     }
 
     fn leave_air(&mut self, id: SourceId) {
@@ -369,6 +461,32 @@ impl Stage {
         }
     }
 
+    /// What is known of a target.
+    pub(super) fn target_facts(&self, id: SourceId) -> TargetFacts {
+        let target = self.find(id);
+        let flowing = match target {
+            Some(target) if target.state() == SourceState::Flowing => {
+                target.since.map_or(0, |since| self.now - since)
+            }
+            _ => 0,
+        };
+        TargetFacts {
+            state: target.map_or(TargetState::Ended, |target| match target.state() {
+                SourceState::Ended => TargetState::Ended,
+                SourceState::Stalled => TargetState::Stalled,
+                SourceState::Flowing => TargetState::Flowing,
+                SourceState::Dialing if target.began.is_some() => TargetState::Waiting,
+                SourceState::Dialing => TargetState::Dialing,
+            }),
+            // 1 Mbit/s of 25 pictures a second.
+            bytes: flowing * 125,
+            frames: flowing / 40,
+            dropped: 0,
+            flowing: Duration::from_millis(flowing),
+            lag: Duration::ZERO,
+        }
+    }
+
     /// What the policy says of a time without media.
     pub(super) fn claim(&mut self, claim: Claim, text: &str, next: Option<Duration>) {
         let next = next.map(|next| self.now + next.as_millis() as u64);
@@ -406,17 +524,30 @@ impl Stage {
         self.pending.upgrade = false;
         self.upgrade_told = None;
         self.pending.ended.clear();
-        let over = |source: &Source| Some((source.id, source.over.clone()?));
+        self.pending.stream.clear();
+        if self.stream_moves {
+            self.pending.stream.push_back(true);
+        }
+        let over = |source: &Source| Some((source.id, source.target, source.over.clone()?));
         self.pending
             .ended
             .extend(self.sources.iter().filter_map(over));
     }
 
     /// The policy handed over: what it did not give is closed. False when nobody asked.
-    pub(super) fn handed_over(&mut self, keep: &[SourceId], state: usize) -> bool {
-        self.trace(&format!("handed over sources {keep:?} and {state} bytes"));
+    pub(super) fn handed_over(&mut self, given: &Handover) -> bool {
+        let Handover {
+            sources,
+            targets,
+            state,
+        } = given;
+        let bytes = state.len();
+        self.trace(&format!(
+            "handed over sources {sources:?}, targets {targets:?} and {bytes} bytes"
+        ));
         let left = self.sources.iter().map(|source| source.id);
-        let left: Vec<_> = left.filter(|id| !keep.contains(id)).collect();
+        let kept = |id: &SourceId| sources.contains(id) || targets.contains(id);
+        let left: Vec<_> = left.filter(|id| !kept(id)).collect();
         left.into_iter().for_each(|id| self.close(id));
         self.upgrade_told.is_some()
     }
@@ -430,11 +561,19 @@ impl Stage {
             let _ = self.happen(coming);
         }
         self.advance(until);
-        let mut sources: Vec<SourceId> = self.sources.iter().map(|source| source.id).collect();
+        let open = |targets: bool| {
+            let open = self
+                .sources
+                .iter()
+                .filter(move |open| open.target == targets);
+            open.map(|open| open.id).collect::<Vec<_>>()
+        };
+        let (mut sources, targets) = (open(false), open(true));
         let standing = |id: &SourceId| (self.on_air != Some(*id), self.attached != Some(*id), *id);
         sources.sort_by_key(standing);
         Handover {
             sources,
+            targets,
             state: self.checkpoint.clone(),
         }
     }
@@ -533,8 +672,15 @@ impl Stage {
         if let Some(properties) = pending.reconfigured.take() {
             return Some(Wake::Reconfigured(properties));
         }
-        if let Some((id, failure)) = pending.ended.pop_front() {
-            return Some(Wake::SourceEnded(id, failure));
+        match pending.ended.pop_front() {
+            Some((id, false, failure)) => return Some(Wake::SourceEnded(id, failure)),
+            Some((id, true, failure)) => return Some(Wake::TargetEnded(id, failure)),
+            None => {}
+        }
+        match pending.stream.pop_front() {
+            Some(true) => return Some(Wake::StreamBegan),
+            Some(false) => return Some(Wake::StreamEnded),
+            None => {}
         }
         if let Some(id) = pending.facts.pop_front() {
             return Some(Wake::Facts(id));
@@ -611,6 +757,9 @@ impl Stage {
                 self.trace("reachable");
                 self.pending.reachable = true;
             }
+            What::StreamBegan => self.stream(true, false),
+            What::StreamPaused => self.stream(false, false),
+            What::StreamEnded => self.stream(false, true),
             What::Reconfigured(properties) => {
                 self.trace("reconfigured");
                 self.properties.clone_from(&properties);
@@ -618,6 +767,32 @@ impl Stage {
             }
         }
         false
+    }
+
+    /// Media moves in the local stream, or no more; gone with its publisher.
+    fn stream(&mut self, moves: bool, gone: bool) {
+        self.trace(match (moves, gone) {
+            (true, _) => "the stream moves",
+            (false, false) => "the stream pauses",
+            (false, true) => "the stream ends",
+        });
+        if moves != self.stream_moves && self.reads {
+            self.stream_moves = moves;
+            self.pending.stream.push_back(moves);
+        }
+        let targets = self.sources.iter().filter(|open| open.target);
+        for id in targets.map(|open| open.id).collect::<Vec<_>>() {
+            let now = self.now;
+            let began = self.source(id).filter(|open| open.began.is_some());
+            if let Some(target) = began {
+                target.since = moves.then_some(now);
+                self.plan(now + 1_000, Coming::Second(id));
+                self.news(id);
+            }
+            if gone {
+                self.ends(id, Failure::new(Class::Ended, "the stream ended"));
+            }
+        }
     }
 
     fn source(&mut self, id: SourceId) -> Option<&mut Source> {
@@ -632,13 +807,19 @@ impl Stage {
 
     fn begins(&mut self, id: SourceId) {
         let now = self.now;
+        let moves = self.stream_moves;
         let Some(source) = self.source(id) else {
             return;
         };
-        (source.since, source.began) = (Some(now), Some(now));
+        let flows = !source.target || moves;
+        (source.since, source.began) = (flows.then_some(now), Some(now));
         let stall_after = source.stall_after;
         let play = source.play.clone();
-        self.trace(&format!("media of source {id}"));
+        let what = name(source.target);
+        self.trace(&match flows {
+            true => format!("media of {what} {id}"),
+            false => format!("{what} {id} waits for media"),
+        });
         if let Some(Play { ends, silent, .. }) = play {
             if let Some((after, class, text)) = ends {
                 self.plan(now + after, Coming::Ends(id, Failure::new(class, text)));
@@ -663,6 +844,10 @@ impl Stage {
         let Some(source) = self.source(id).filter(|source| source.over.is_none()) else {
             return;
         };
+        if source.target {
+            self.ends(id, Failure::new(Class::Stalled, "the peer takes nothing"));
+            return;
+        }
         let kind = source.play.as_ref().and_then(|play| play.silent);
         source.stalled = kind.map(|(.., kind)| kind);
         self.trace(&format!("source {id} has stalled"));
@@ -695,23 +880,35 @@ impl Stage {
 
     fn ends(&mut self, id: SourceId, failure: Failure) {
         let now = self.now;
-        let Some(source) = self.source(id) else {
+        let Some(source) = self.source(id).filter(|source| source.over.is_none()) else {
             return;
         };
         source.over = Some(failure.clone());
-        let attempt = source.attempt;
+        let (attempt, target) = (source.attempt, source.target);
         self.record.attempts[attempt].over.get_or_insert(now);
         let class = failure.class.as_str();
-        self.trace(&format!("source {id} is over: {class}: {failure}"));
+        self.trace(&format!(
+            "{} {id} is over: {class}: {failure}",
+            name(target)
+        ));
         self.leave_air(id);
         self.pending.facts.retain(|known| *known != id);
-        self.pending.ended.push_back((id, failure));
+        self.pending.ended.push_back((id, target, failure));
     }
 }
 
-/// How a policy's `connect-options` are understood.
-pub(super) fn times(options: &ConnectOptions) -> (Duration, Option<Duration>) {
-    (options.timeout, options.stall)
+fn name(target: bool) -> &'static str {
+    if target { "target" } else { "source" }
+}
+
+/// Whether one more may be opened now; it is counted then.
+fn pace(rested_at: &mut u64, now: u64) -> bool {
+    let rested = (*rested_at).max(now) + OPENS.1;
+    let within = rested - now <= OPENS.0 * OPENS.1;
+    if within {
+        *rested_at = rested;
+    }
+    within
 }
 
 fn look_at(status: &toml::Spanned<super::document::Status>) -> u64 {
@@ -743,13 +940,18 @@ mod tests {
 
     fn stage(text: &str) -> Stage {
         let scenario = toml::from_str(text).expect("a scenario");
-        Stage::new(Arc::new(scenario), 1)
+        Stage::new(Arc::new(scenario), 1, false)
     }
 
     const FAILING: &str = "stop = \"9000h\"\n[[dial]]\nfails = \"refused\"\n";
 
     fn open(stage: &mut Stage) -> Result<SourceId, Failure> {
-        stage.open("rtmp://a/b/c".to_owned(), Duration::from_secs(10), None)
+        stage.open(
+            "rtmp://a/b/c".to_owned(),
+            false,
+            Duration::from_secs(10),
+            None,
+        )
     }
 
     #[test]
@@ -839,7 +1041,7 @@ mod tests {
     fn one_seed_is_always_the_same_and_another_is_not() {
         let numbers = |seed| {
             let scenario = Arc::new(toml::from_str(FAILING).expect("a scenario"));
-            let mut stage = Stage::new(scenario, seed);
+            let mut stage = Stage::new(scenario, seed, false);
             (0..4).map(|_| stage.random()).collect::<Vec<_>>()
         };
         assert_eq!(numbers(1), numbers(1));

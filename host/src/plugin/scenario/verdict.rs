@@ -42,7 +42,14 @@ pub(super) fn judge(expect: &Expect, record: &Record, end: &End, ended: u64) -> 
     let mut findings: Vec<Finding> = wrong.collect();
     findings.extend(outcome(expect, end, ended));
     findings.extend(expect.dial.iter().filter_map(|dial| single(dial, record)));
-    findings.extend(expect.dials.iter().flat_map(|dials| many(dials, record)));
+    let (dials, fetches) = (&record.attempts, &record.fetches);
+    findings.extend(expect.dials.iter().flat_map(|d| many("dial", d, dials)));
+    findings.extend(
+        expect
+            .fetches
+            .iter()
+            .flat_map(|f| many("fetch", f, fetches)),
+    );
     findings.extend(expect.status.iter().filter_map(|s| status(s, &record.seen)));
     let lines = expect.log.iter().zip(&record.lines);
     findings.extend(lines.filter_map(|(line, count)| {
@@ -155,7 +162,7 @@ fn single(expected: &Spanned<Dial>, record: &Record) -> Option<Finding> {
             .map(|before| wait(&record.attempts[before], dial));
         return match waits {
             None => differs("nothing was waited for before the first dial".to_owned()),
-            Some(waits) => late(*nth, *wanted, waits).and_then(differs),
+            Some(waits) => late("dial", *nth, *wanted, waits).and_then(differs),
         };
     }
     None
@@ -166,19 +173,21 @@ fn wait(before: &Attempt, dial: &Attempt) -> Option<u64> {
     dial.at.checked_sub(before.over?)
 }
 
-fn late(nth: usize, wanted: Window<Millis>, waits: Option<u64>) -> Option<String> {
+fn late(what: &str, nth: usize, wanted: Window<Millis>, waits: Option<u64>) -> Option<String> {
     match waits {
         Some(waits) if wanted.holds(&Millis(waits)) => None,
         Some(waits) => Some(format!(
-            "expected dial {nth} {} after the end of the one before, it was {} after it",
+            "expected {what} {nth} {} after the end of the one before, it was {} after it",
             window(wanted),
             clock(waits)
         )),
-        None => Some(format!("dial {nth} was made while the one before was open")),
+        None => Some(format!(
+            "{what} {nth} was made while the one before was open"
+        )),
     }
 }
 
-fn many(expected: &Spanned<Dials>, record: &Record) -> Vec<Finding> {
+fn many(what: &str, expected: &Spanned<Dials>, attempts: &[Attempt]) -> Vec<Finding> {
     let Dials {
         url,
         from,
@@ -188,30 +197,30 @@ fn many(expected: &Spanned<Dials>, record: &Record) -> Vec<Finding> {
     } = expected.get_ref();
     let span = from.unwrap_or_default().0..until.map_or(u64::MAX, |until| until.0);
     let within = |dial: &Attempt| span.contains(&dial.at) && fits(url.as_deref(), &dial.url);
+    let plural = if what == "fetch" { "fetches" } else { "dials" };
     let mut findings = Vec::new();
-    let number = record.attempts.iter().filter(|dial| within(dial)).count() as u64;
+    let number = attempts.iter().filter(|dial| within(dial)).count() as u64;
     if let Some(wanted) = count
         && !wanted.holds(&number)
     {
         let until = until.map_or("the end".to_owned(), |until| clock(until.0));
         let text = format!(
-            "expected {} dials from {} to {until}, there were {number}",
+            "expected {} {plural} from {} to {until}, there were {number}",
             counts(*wanted),
             clock(span.start)
         );
-        let at = record
-            .attempts
+        let at = attempts
             .iter()
             .find(|dial| within(dial))
             .map(|dial| dial.at);
         findings.push(finding(expected, at, text));
     }
     if let Some(wanted) = waited {
-        let pairs = record.attempts.windows(2).enumerate();
+        let pairs = attempts.windows(2).enumerate();
         let mut wrong = pairs
             .filter(|(_, pair)| within(&pair[1]))
             .filter_map(|(index, pair)| {
-                let text = late(index + 2, *wanted, wait(&pair[0], &pair[1]))?;
+                let text = late(what, index + 2, *wanted, wait(&pair[0], &pair[1]))?;
                 Some(finding(expected, Some(pair[1].at), text))
             });
         // The first tells enough.

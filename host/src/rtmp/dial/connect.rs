@@ -22,6 +22,9 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Connects to the first address of a host that is allowed and answers.
 pub(super) async fn connect(host: &str, port: u16, policy: &Policy) -> Result<TcpStream, Failure> {
+    if let Some(refusal) = policy.refuses_name(host, port) {
+        return Err(Failure::new(Class::Blocked, refusal));
+    }
     let addresses = resolve::addresses(host)
         .await
         .map_err(|e| Failure::new(Class::Dns, format!("{host}: {e}")))?;
@@ -34,10 +37,7 @@ pub(super) async fn connect(host: &str, port: u16, policy: &Policy) -> Result<Tc
         .collect();
     let mut failure = match addresses.first() {
         None => Failure::new(Class::Dns, format!("{host} has no address")),
-        Some(_) => Failure::new(
-            Class::Blocked,
-            format!("the dial policy allows no address of {host}:{port}"),
-        ),
+        Some(_) => Failure::new(Class::Blocked, policy.refusal(host, &addresses)),
     };
     for addr in allowed {
         match tokio::time::timeout(PER_ADDRESS, connect_to(addr)).await {

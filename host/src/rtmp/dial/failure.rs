@@ -31,6 +31,9 @@ pub enum Class {
     Ended,
     Stalled,
     Blocked,
+    Invalid,
+    Unsupported,
+    Limit,
     Cancelled,
     Other,
 }
@@ -54,9 +57,29 @@ impl Class {
             Self::Ended => "ended",
             Self::Stalled => "stalled",
             Self::Blocked => "blocked",
+            Self::Invalid => "invalid",
+            Self::Unsupported => "unsupported",
+            Self::Limit => "limit",
             Self::Cancelled => "cancelled",
             Self::Other => "other",
         }
+    }
+}
+
+impl Class {
+    /// Whether a failure before the grant is one of the whole host, and not of one stream or
+    /// a password there: one that other streams of the host can tell the end of.
+    pub fn is_of_the_host(self) -> bool {
+        matches!(
+            self,
+            Self::Dns
+                | Self::Refused
+                | Self::Unreachable
+                | Self::Timeout
+                | Self::Tls
+                | Self::Handshake
+                | Self::Closed
+        )
     }
 }
 

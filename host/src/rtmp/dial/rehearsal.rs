@@ -17,9 +17,18 @@ const STREAM: u32 = 1;
 impl Dialed {
     /// A connection whose play was granted; what follows is read from `io`.
     pub(crate) fn rehearsed(url: &RtmpUrl, io: impl Io) -> Self {
+        Self::rehearsed_for(Purpose::Play, url, io)
+    }
+
+    /// A connection that was let in to publish.
+    pub(crate) fn rehearsed_publish(url: &RtmpUrl, io: impl Io) -> Self {
+        Self::rehearsed_for(Purpose::Publish, url, io)
+    }
+
+    fn rehearsed_for(purpose: Purpose, url: &RtmpUrl, io: impl Io) -> Self {
         let mut client = ClientSession::new(ClientConfig {
             url: url.clone(),
-            purpose: Purpose::Play,
+            purpose,
             flash_ver: None,
             swf_url: None,
             page_url: None,
@@ -35,6 +44,7 @@ impl Dialed {
                 match event {
                     ServerEvent::Connect { .. } => server.accept_connect(),
                     ServerEvent::Play { stream_id, .. } => server.accept_play(stream_id),
+                    ServerEvent::Publish { stream_id, .. } => server.accept_publish(stream_id),
                     _ => {}
                 }
             }
@@ -53,7 +63,7 @@ impl Dialed {
             scrub: Scrub::default(),
             heard: now,
             born: now,
-            intake: super::Intake::default(),
+            intake: super::Intake::new(now, now),
             _own: None,
         }
     }
@@ -62,7 +72,10 @@ impl Dialed {
 fn granted(client: &mut ClientSession) -> bool {
     let mut granted = false;
     while let Some(event) = client.poll().expect("our own server") {
-        granted |= matches!(event, ClientEvent::PlayStarted);
+        granted |= matches!(
+            event,
+            ClientEvent::PlayStarted | ClientEvent::PublishAccepted
+        );
     }
     granted
 }

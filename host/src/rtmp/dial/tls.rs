@@ -62,7 +62,10 @@ impl Trust {
             .and_then(|bytes| bytes.try_into().ok())
             .map(Self::Pin)
             .ok_or_else(|| {
-                Failure::new(Class::Other, "the TLS pin is not a sha256 of 64 hex digits")
+                Failure::new(
+                    Class::Invalid,
+                    "the TLS pin is not a sha256 of 64 hex digits",
+                )
             })
     }
 }

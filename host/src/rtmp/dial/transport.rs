@@ -3,19 +3,23 @@
 //! An enum and not a box of a trait: the plain path stays a direct call with the
 //! kernel's vectored write.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
+
+use super::socket::Socket;
 
 /// A connection's transport.
 #[derive(Debug)]
 pub(super) enum Transport {
     /// `rtmp://`.
-    Plain(TcpStream),
+    Plain(Socket),
     /// `rtmps://`.
     Tls(Box<TlsStream<TcpStream>>),
     /// Whatever a test plays with.
@@ -32,6 +36,37 @@ pub(crate) trait Io:
 
 #[cfg(test)]
 impl<T: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin + 'static> Io for T {}
+
+impl Transport {
+    /// Waits for bytes. Cancel safe. Of a plain connection the buffer is lent when they
+    /// are there; else `room` is what it may grow by.
+    pub(super) async fn receive(
+        &mut self,
+        buffer: &mut BytesMut,
+        room: usize,
+    ) -> io::Result<usize> {
+        match self {
+            Self::Plain(io) => poll_fn(|cx| io.poll_receive(cx, buffer)).await,
+            Self::Tls(io) => {
+                buffer.reserve(room);
+                io.read_buf(buffer).await
+            }
+            #[cfg(test)]
+            Self::Rehearsed(io) => {
+                buffer.reserve(room);
+                io.read_buf(buffer).await
+            }
+        }
+    }
+
+    /// The socket of a plain connection, which can be parked.
+    pub(super) fn plain(&mut self) -> Option<&mut Socket> {
+        match self {
+            Self::Plain(io) => Some(io),
+            _ => None,
+        }
+    }
+}
 
 impl AsyncRead for Transport {
     fn poll_read(

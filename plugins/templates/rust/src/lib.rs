@@ -9,7 +9,7 @@ use restreamd_plugin::retry::{Class, Retry};
 use restreamd_plugin::runtime::{self, Level, Phase, Wake};
 use restreamd_plugin::{
     Description, Direction, Handover, IoError, Job, Outcome, Problem, Properties, Property,
-    Restreamer, property, rtmp,
+    Restreamer, TlsCheck, property, rtmp,
 };
 
 struct Pull {
@@ -113,7 +113,7 @@ impl Pull {
             page_url: None,
             flash_ver: None,
             fc_subscribe: false,
-            tls: rtmp::TlsCheck::Verify,
+            tls: TlsCheck::Verify,
         };
         match rtmp::connect(&self.settings.url, &options) {
             Ok(source) => {
@@ -169,6 +169,7 @@ impl Pull {
     fn hand_over(self) -> Handover {
         Handover {
             state: self.retry.save(runtime::now_ms()),
+            targets: Vec::new(),
             sources: self.source.into_iter().collect(),
         }
     }

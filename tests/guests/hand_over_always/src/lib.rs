@@ -19,6 +19,7 @@ impl Restreamer for HandOverAlways {
 
     fn run(_: Job, _: Option<Handover>) -> Outcome {
         Outcome::HandedOver(Handover {
+            targets: Vec::new(),
             sources: Vec::new(),
             state: Vec::new(),
         })
