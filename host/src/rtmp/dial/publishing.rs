@@ -17,7 +17,7 @@ use restreamd_rtmp::url::RtmpUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{Class, Dialed, Failure, Options, PING_EVERY};
+use super::{Class, Dialed, Failure, Options, PING_EVERY, lent};
 use crate::rtmp::policy::Policy;
 
 /// What the kernel may hold beside what is on its way: what to leave out stays our decision,
@@ -44,12 +44,14 @@ impl Publishing {
         let dialed = Dialed::open(url, Purpose::Publish, options, policy).await?;
         if let Some(socket) = dialed.io.socket() {
             // An improvement; a socket that lacks it still works.
-            let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT);
+            let _ = socket.set_tcp_notsent_lowat(UNSENT);
         }
         Ok(Self::new(dialed))
     }
 
-    pub(super) fn new(dialed: Dialed) -> Self {
+    pub(super) fn new(mut dialed: Dialed) -> Self {
+        // What a server says from now on is small and seldom.
+        lent::take_back(dialed.session.buffer());
         Self {
             dialed,
             unflushed: false,

@@ -29,10 +29,10 @@ pub(super) enum Transport {
 
 impl Transport {
     /// The socket below.
-    pub(super) fn socket(&self) -> Option<&TcpStream> {
+    pub(super) fn socket(&self) -> Option<socket2::SockRef<'_>> {
         match self {
-            Self::Plain(io) => Some(io),
-            Self::Tls(io) => Some(io.get_ref().0),
+            Self::Plain(io) => io.socket(),
+            Self::Tls(io) => Some(io.get_ref().0.into()),
             #[cfg(test)]
             Self::Rehearsed(_) => None,
         }
