@@ -4,6 +4,7 @@
 //! real tools or the scripted ones of the harness.
 
 mod access;
+mod authors;
 mod config;
 mod contract;
 mod delete;
@@ -19,6 +20,7 @@ mod files;
 mod flv;
 mod grants;
 mod guests;
+mod hand_over;
 mod hostile_peers;
 mod limits;
 mod logs_mask_secrets;
@@ -30,10 +32,12 @@ mod probe;
 mod push;
 mod reconnect;
 mod resolve;
+mod scenarios;
 mod stall;
 mod timeline;
 mod tls;
 mod tokens;
+mod trials;
 mod update;
 mod upstream_servers;
 mod waiting_source;

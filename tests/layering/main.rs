@@ -52,7 +52,17 @@ const ARROWS: [(&str, &[&str]); 17] = [
 const FOR_ALL: [&str; 6] = ["config", "clock", "backoff", "drain", "telemetry", "id"];
 
 /// Modules that wire the others together, and may name all of them.
-const WIRING: [&str; 7] = ["main", "lib", "app", "demo", "config", "drain", "telemetry"];
+const WIRING: [&str; 9] = [
+    "main",
+    "lib",
+    "app",
+    "author",
+    "demo",
+    "operator",
+    "config",
+    "drain",
+    "telemetry",
+];
 
 /// Crates, or parts of them, that only these modules may name.
 const OWNERS: [(&str, &[&str]); 7] = [

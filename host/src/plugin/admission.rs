@@ -198,7 +198,7 @@ pub async fn admit_under(
     let (kind, origin, limits) = (
         candidate.kind.clone(),
         candidate.origin.clone(),
-        terms.limits,
+        terms.limits.of_size(candidate.bytes.len()),
     );
     let (compiling, terms) = (runtime.clone(), terms.clone());
     let compiled = tokio::task::spawn_blocking(move || {
