@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use restreamd_tests::clip::{AUDIO, Clip, VIDEO};
-use restreamd_tests::eventually::eventually;
-use restreamd_tests::ffmpeg;
+use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::host::Builder;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
+use restreamd_tests::{ffmpeg, plugins};
 
 use crate::{SOON, node};
 
@@ -106,12 +106,11 @@ fn a_new_build_goes_on_where_the_file_is() {
     api.start(&show);
     let player = Player::attach(&host.url("live/files"));
     player.wait_for_more(60, SOON);
-    let build = host.folder().join("file.new");
-    fs::write(&build, restreamd_tests::plugins::rebuilt("file")).expect("writable");
-    fs::rename(&build, host.folder().join("plugins/file.wasm")).expect("the same folder");
+    let dir = host.folder().join("plugins");
+    plugins::put(&dir, "file", &plugins::build("file", 1));
     eventually("it hands over", SOON, || {
         let logs = host.logs().join("\n");
-        restreamd_tests::eventually::when(logs.contains("handed over to the newest build"), || logs)
+        when(logs.contains("handed over to the newest build"), || logs)
     });
     player.wait_for_more(3 * 73, SOON);
     player.assert_unbroken(&clip);

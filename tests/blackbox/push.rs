@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use restreamd_tests::certificate::Certificate;
 use restreamd_tests::clip::{AUDIO, Clip, VIDEO};
 use restreamd_tests::eventually::{eventually, holds, when};
 use restreamd_tests::host::Builder;
@@ -332,11 +333,8 @@ fn a_standing_order_follows_the_publisher_and_a_new_build_goes_on_with_the_conne
     api.start(&order);
     let publisher = ffmpeg::publish(&clip, &host.url("live/cam"));
     wait_for_messages(&receiver, 0, 100);
-    let file = host.folder().join("plugins/rtmp-push.wasm");
-    let build = host.folder().join("rtmp-push.new");
-    std::fs::write(&build, plugins::rebuilt("rtmp-push")).expect("writable");
-    std::fs::rename(&build, &file).expect("the same folder");
-    api.get("/as/v1/plugins");
+    let dir = host.folder().join("plugins");
+    plugins::put(&dir, "rtmp-push", &plugins::build("rtmp-push", 1));
     eventually("it hands over", LATE, || {
         let logs = host.logs().join("\n");
         when(logs.contains("handed over to the newest build"), || logs)
@@ -364,4 +362,34 @@ fn a_standing_order_follows_the_publisher_and_a_new_build_goes_on_with_the_conne
     wait_for_messages(&receiver, 1, 100);
     receiver.assert_begins_well(1);
     api.wait_for_state(order.guid(), "LIVE", LATE);
+}
+
+#[test]
+fn a_push_over_tls_checks_the_certificate_and_arrives_whole() {
+    let clip = Clip::small();
+    let builder = node();
+    let certificate = Certificate::make(builder.folder());
+    let far = builder
+        .set("rtmps_listen", "127.0.0.1:0")
+        .set("rtmp.tls_cert", certificate.cert_path())
+        .set("rtmp.tls_key", certificate.key_path())
+        .start();
+    let host = pushing().start();
+    let api = host.client();
+    let uri = format!(
+        "rtmps://localhost:{}/live/copy",
+        far.service("rtmps").port()
+    );
+    let refused = push("refused", &uri);
+    let pinned = push("pinned", &uri).with("tlsPin", certificate.sha256());
+    api.start(&refused);
+    api.start(&pinned);
+    let _publisher = ffmpeg::publish(&clip, &host.url("live/cam"));
+    api.wait_for_state(pinned.guid(), "LIVE", LATE);
+    api.wait_for(refused.guid(), "it is not trusted", LATE, |status| {
+        status["history"][0]["class"] == "tls"
+    });
+    let player = Player::attach(&far.url("live/copy"));
+    player.wait_for_more(2 * 73, LATE);
+    player.assert_unbroken(&clip);
 }

@@ -17,7 +17,7 @@ use restreamd_rtmp::url::RtmpUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{Class, Dialed, Failure, Options, PING_EVERY};
+use super::{Class, Dialed, Failure, Options, PING_EVERY, lent};
 use crate::rtmp::policy::Policy;
 
 /// What the kernel may hold beside what is on its way: what to leave out stays our decision,
@@ -49,7 +49,9 @@ impl Publishing {
         Ok(Self::new(dialed))
     }
 
-    pub(super) fn new(dialed: Dialed) -> Self {
+    pub(super) fn new(mut dialed: Dialed) -> Self {
+        // What a server says from now on is small and seldom.
+        lent::take_back(dialed.session.buffer());
         Self {
             dialed,
             unflushed: false,
