@@ -210,7 +210,7 @@ fn next_steps(api: SocketAddr, rtmp: SocketAddr, token: &str, document: &Value) 
 }
 
 /// Publishes the clip in a loop, again after a failure, until the drain starts.
-async fn publish(rtmp: SocketAddr, drain: crate::drain::Drain) {
+pub(crate) async fn publish(rtmp: SocketAddr, drain: crate::drain::Drain) {
     tokio::select! {
         () = async { loop {
             if let Err(error) = publish_once(rtmp).await {

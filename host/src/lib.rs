@@ -5,7 +5,7 @@
 //! the host does the RTMP, owns the stream's timeline, and serves subscribers.
 //!
 //! ```text
-//! main -> app, operator -> everything (wiring only)
+//! main -> app, author, demo, operator -> everything (wiring only)
 //! api -> auth, provision, restreamer, stream, plugin, cluster, limits
 //! provision -> store, plugin, stream (latency)
 //! restreamer -> plugin, stream, rtmp (dial, policy), flv
@@ -22,6 +22,7 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod author;
 pub mod cluster;
 pub mod config;
 pub mod demo;

@@ -8,8 +8,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use restreamd::app::{App, auth_settings};
 use restreamd::auth::{Act, Auth, Secret};
+use restreamd::author::{self, Language};
 use restreamd::config::{Config, KEYS, StoreKind};
 use restreamd::operator::{self, Access, Node};
+use restreamd::plugin::scenario;
 use restreamd::secrets::Secrets;
 use restreamd::{demo, plugin, telemetry};
 use tracing::info;
@@ -103,6 +105,59 @@ enum PluginCommand {
         #[arg(long)]
         version: Option<String>,
     },
+    /// Make a folder with a small whole plugin in it, to be changed.
+    New {
+        /// What it is written in.
+        #[arg(long, value_enum, default_value_t = Language::Rust)]
+        lang: Language,
+        /// The type it offers: 1 to 32 of a-z 0-9 -, and the folder's name.
+        name: String,
+    },
+    /// Build the plugin of a folder into `<type>.wasm` there, and check it.
+    Build {
+        /// The folder that `plugin new` made.
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+    },
+    /// Play scenarios with a plugin on a virtual clock: a day of retries in a moment.
+    Test {
+        /// The `.wasm` file.
+        file: PathBuf,
+        /// What happens to it, and what it must do; see plugins/README.md.
+        #[arg(required = true, value_name = "SCENARIO")]
+        scenarios: Vec<PathBuf>,
+        /// One run with this randomness, in place of the scenario's runs.
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+        /// Print all that happened, also when all went well.
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Try a plugin against a real source on a node of its own, without configuration.
+    Run {
+        /// The `.wasm` file; a changed one takes over while it runs.
+        file: PathBuf,
+        /// The value of the type's first property that is a URL.
+        #[arg(long)]
+        url: Option<String>,
+        /// Another property of the type; may be given more than once.
+        #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+        set: Vec<(String, String)>,
+        /// End after so long, such as 10s; without media it fails then.
+        #[arg(long = "for", value_name = "TIME", value_parser = span)]
+        lasts: Option<Duration>,
+    },
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn span(text: &str) -> Result<Duration, &'static str> {
+    let span = text.parse::<jiff::SignedDuration>().ok();
+    let span = span.and_then(|span| Duration::try_from(span).ok());
+    span.ok_or("must be a time such as 10s or 5m")
 }
 
 /// Which running node, and as whom.
@@ -261,6 +316,29 @@ fn main() -> ExitCode {
         Command::Plugin(PluginCommand::Rollback { name, reach }) => {
             operate(reach, Order::Rollback(name))
         }
+        Command::Plugin(PluginCommand::New { lang, name }) => {
+            say(author::create(lang, &name)).map_err(Failed::Run)
+        }
+        Command::Plugin(PluginCommand::Build { dir }) => {
+            run(async move { say(author::build(&dir).await) })
+        }
+        Command::Plugin(PluginCommand::Test {
+            file,
+            scenarios,
+            seed,
+            trace,
+        }) => run(rehearse(file, scenarios, scenario::Options { seed, trace })),
+        Command::Plugin(PluginCommand::Run {
+            file,
+            url,
+            set,
+            lasts,
+        }) => run(author::try_out(author::Trial {
+            file,
+            url,
+            set,
+            lasts,
+        })),
         Command::Plugin(PluginCommand::Component {
             module,
             output,
@@ -412,6 +490,34 @@ fn operate(reach: Reach, order: Order) -> Result<(), Failed> {
     })?;
     let plugins = done.map_err(Failed::Node)?;
     print!("{}", operator::shown(&plugins, json));
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the text is what the command prints")]
+fn say(text: anyhow::Result<String>) -> anyhow::Result<()> {
+    print!("{}", text?);
+    Ok(())
+}
+
+#[allow(
+    clippy::print_stdout,
+    reason = "the verdicts are what the command prints"
+)]
+async fn rehearse(
+    file: PathBuf,
+    scenarios: Vec<PathBuf>,
+    options: scenario::Options,
+) -> anyhow::Result<()> {
+    let verdicts = scenario::play_all(&file, &scenarios, options).await?;
+    for verdict in &verdicts {
+        print!("{}", verdict.text);
+    }
+    let failed = verdicts.iter().filter(|verdict| !verdict.passed).count();
+    anyhow::ensure!(
+        failed == 0,
+        "{failed} of {} scenarios failed",
+        verdicts.len()
+    );
     Ok(())
 }
 

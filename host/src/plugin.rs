@@ -17,6 +17,7 @@ pub mod limits;
 mod offline;
 mod quarantine;
 mod report;
+pub mod scenario;
 mod slot;
 mod stdio;
 #[cfg(test)]
@@ -41,7 +42,7 @@ pub use engine::Runtime;
 pub use grants::Grants;
 pub use instance::Crash;
 pub use limits::{Config, HandOver, Limits};
-pub use report::{report, report_under};
+pub use report::{described, report, report_under};
 
 use admission::{Candidate, Rejected, Terms};
 use quarantine::{Record, Verdict};

@@ -4,6 +4,7 @@
 //! real tools or the scripted ones of the harness.
 
 mod access;
+mod authors;
 mod config;
 mod contract;
 mod delete;
@@ -30,10 +31,13 @@ mod plugins;
 mod probe;
 mod push;
 mod reconnect;
+mod resolve;
+mod scenarios;
 mod stall;
 mod timeline;
 mod tls;
 mod tokens;
+mod trials;
 mod update;
 mod upstream_servers;
 mod waiting_source;

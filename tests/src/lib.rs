@@ -7,6 +7,7 @@
 
 pub mod amf;
 pub mod api;
+pub mod author;
 pub mod black_hole;
 pub mod browser;
 pub mod certificate;
@@ -33,6 +34,7 @@ pub mod proc;
 pub mod provision;
 pub mod publisher;
 pub mod receiver;
+pub mod resolver;
 pub mod rtmpdump;
 pub mod source;
 pub mod tap;

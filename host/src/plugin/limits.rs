@@ -14,6 +14,9 @@ use crate::id::RestreamType;
 pub const TICK: Duration = Duration::from_millis(10);
 /// `describe` and `check` end within this.
 pub const CALL: Duration = Duration::from_secs(2);
+/// A larger file brings a language's runtime along, such as JavaScript's (1.1 MB) or
+/// Python's (18 MB): compilers of guests name it nowhere, and Rust and C stay far below.
+pub const RUNTIME: usize = 512 << 10;
 /// Handles the component model keeps for a store.
 pub const COMPONENT_HANDLES: usize = 1_000;
 
@@ -23,6 +26,8 @@ pub const COMPONENT_HANDLES: usize = 1_000;
 pub struct Limits {
     /// MiB of memory of one instance.
     pub memory_mib: usize,
+    /// The same of a file that brings a language's runtime along, see [`RUNTIME`].
+    pub runtime_memory_mib: usize,
     /// Ticks of 10 ms without waiting after which an instance is interrupted.
     pub ticks: u32,
     /// Resource handles of one instance.
@@ -41,6 +46,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_mib: 16,
+            runtime_memory_mib: 64,
             ticks: 10,
             handles: 64,
             call_bytes: 1 << 20,
@@ -52,6 +58,17 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Those of a file of so many bytes.
+    pub(super) fn of_size(self, bytes: usize) -> Self {
+        Self {
+            memory_mib: match bytes > RUNTIME {
+                true => self.runtime_memory_mib,
+                false => self.memory_mib,
+            },
+            ..self
+        }
+    }
+
     /// For wasmtime. A guest that wants more traps.
     pub(super) fn store(&self) -> Budget {
         Budget {
@@ -273,6 +290,10 @@ impl Limits {
     fn out_of_bounds(&self) -> Option<&'static str> {
         let bounds = [
             ("memory_mib", (1..=4_096).contains(&self.memory_mib)),
+            (
+                "runtime_memory_mib",
+                (1..=4_096).contains(&self.runtime_memory_mib),
+            ),
             ("ticks", (1..=6_000).contains(&self.ticks)),
             ("handles", (1..=100_000).contains(&self.handles)),
             ("call_bytes", (1 << 10..=1 << 30).contains(&self.call_bytes)),
@@ -306,6 +327,8 @@ impl Config {
         };
         Limits {
             memory_mib: own.memory_mib.unwrap_or(all.memory_mib),
+            // Who names one plugin means that plugin, whatever it brings along.
+            runtime_memory_mib: own.memory_mib.unwrap_or(all.runtime_memory_mib),
             ticks: own.ticks.unwrap_or(all.ticks),
             handles: own.handles.unwrap_or(all.handles),
             call_bytes: own.call_bytes.unwrap_or(all.call_bytes),
@@ -336,6 +359,20 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_language_runtime_has_more_memory_unless_its_plugin_is_told_otherwise() {
+        let mut config = Config::default();
+        let kind: RestreamType = "py".parse().expect("legal");
+        let mib = |config: &Config, bytes| config.limits_of(&kind).of_size(bytes).memory_mib;
+        assert_eq!((mib(&config, RUNTIME), mib(&config, RUNTIME + 1)), (16, 64));
+        let own = Override {
+            memory_mib: Some(20),
+            ..Override::default()
+        };
+        config.overrides.insert(kind.clone(), own);
+        assert_eq!((mib(&config, 1), mib(&config, RUNTIME + 1)), (20, 20));
+    }
 
     #[test]
     fn many_small_memories_share_one_budget() {

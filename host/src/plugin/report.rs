@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::admission::{self, Candidate};
-use super::{Build, Config, Direction, Origin, Runtime, folder};
+use super::{Build, Config, Description, Direction, Origin, Runtime, folder};
 use crate::id::RestreamType;
 
 /// What admission says of a file, whoever made it and whatever it imports.
@@ -18,6 +19,15 @@ pub async fn report_under(file: &Path, config: Option<&Config>) -> anyhow::Resul
     let mut text = String::new();
     write(&mut text, &build, size)?;
     Ok(text)
+}
+
+/// The type of a file that would be admitted, and what it says of itself.
+///
+/// # Errors
+/// When it would not be admitted.
+pub async fn described(file: &Path) -> anyhow::Result<(RestreamType, Arc<Description>)> {
+    let (build, _) = admit_file(file, None).await?;
+    Ok((build.kind.clone(), build.description().clone()))
 }
 
 /// Admits a file as a node would, on an engine of its own.

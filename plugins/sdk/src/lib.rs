@@ -10,6 +10,7 @@
 
 pub mod error;
 pub mod properties;
+pub mod reducer;
 pub mod retry;
 pub mod sources;
 

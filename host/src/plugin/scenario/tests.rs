@@ -1,0 +1,202 @@
+//! The command on shipped builds: what passes, what fails, and what it says then.
+
+use restreamd_tests::plugins::component;
+
+use super::*;
+use crate::plugin::{Limits, Origin, Runtime, admission};
+
+async fn build(kind: &str) -> Build {
+    let runtime = Runtime::start().expect("the engine starts");
+    let bytes = std::fs::read(component(kind)).expect("readable");
+    let name = kind.parse().expect("legal");
+    let limits = Limits::default();
+    let build = admission::admit(&runtime, &name, bytes, Origin::BuiltIn, limits).await;
+    build.expect("admitted")
+}
+
+async fn played(kind: &str, text: &str) -> Verdict {
+    let build = build(kind).await;
+    let verdict = play_text(&build, "s.toml", text, Options::default()).await;
+    verdict.expect("a scenario")
+}
+
+async fn error(text: &str) -> String {
+    let build = build("rtmp-fixed").await;
+    let played = play_text(&build, "s.toml", text, Options::default()).await;
+    format!("{:#}", played.expect_err("no scenario"))
+}
+
+const REFUSED: &str = r#"stop = "1h"
+[properties]
+url = "rtmp://a/b/c"
+[[dial]]
+fails = "refused"
+[expect]
+outcome = "gave-up"
+"#;
+
+#[tokio::test]
+async fn a_difference_names_its_line_the_time_and_what_happened() {
+    let text = format!("{REFUSED}[[expect.dial]]\nnth = 3\nat = \"1500ms\"\n");
+    let verdict = played("rtmp-fixed", &text).await;
+    assert!(!verdict.passed);
+    for part in [
+        "FAILED s.toml: seed 1, 5 dials",
+        "line 8: expected dial 3 at 1.500s, it was at 2.020s",
+        "2.020s  open rtmp://a/b/c: source 3",
+        "2.030s  source 3 is over: refused",
+    ] {
+        assert!(verdict.text.contains(part), "{part}\n{}", verdict.text);
+    }
+}
+
+#[tokio::test]
+async fn every_kind_of_expectation_can_fail() {
+    let expectations = [
+        ("expect.dial", "nth = 6", "expected dial 6, there were 5"),
+        (
+            "expect.dial",
+            "nth = 1\nurl = \"rtmp://b/*\"",
+            "it was of rtmp://a/b/c",
+        ),
+        ("expect.dial", "nth = 2\nwaited = \"1s\"", ""),
+        (
+            "expect.dial",
+            "nth = 2\nwaited = \"2s\"",
+            "it was 1.000s after it",
+        ),
+        ("expect.dials", "count = [6, 9]", "expected 6 to 9 dials"),
+        ("expect.dials", "count = 5", ""),
+        (
+            "expect.dials",
+            "from = \"1s\"\nwaited = [\"2s\", \"3s\"]",
+            "expected dial 2 between",
+        ),
+        (
+            "expect.status",
+            "at = \"1s\"\nphase = \"live\"",
+            "it was backing-off",
+        ),
+        ("expect.status", "at = \"1s\"\nphase = \"backing-off\"", ""),
+        (
+            "expect.status",
+            "at = \"1s\"\non-air = \"rtmp://a/b/c\"",
+            "it was nothing",
+        ),
+        (
+            "expect.status",
+            "at = \"1s\"\nnext-attempt = \"5s\"",
+            "it was in 0.010s",
+        ),
+        ("expect.log", "contains = \"hello\"", "there were 0"),
+        ("expect.log", "contains = \"hello\"\ncount = 0", ""),
+    ];
+    for (table, keys, says) in expectations {
+        let text = format!("{REFUSED}[[{table}]]\n{keys}\n");
+        let verdict = played("rtmp-fixed", &text).await;
+        assert_eq!(verdict.passed, says.is_empty(), "{keys}\n{}", verdict.text);
+        assert!(verdict.text.contains(says), "{says}\n{}", verdict.text);
+    }
+    let single = [
+        (
+            "ended = \"1s\"",
+            "expected the end at 1.000s, it was 4.050s",
+        ),
+        ("reason = \"bored\"", "5 attempts failed"),
+        ("open-at-once = 2", "there were 1"),
+        ("problems = []", ""),
+        ("problems = [\"url\"]", "there were []"),
+    ];
+    for (key, says) in single {
+        let verdict = played("rtmp-fixed", &format!("{REFUSED}{key}\n")).await;
+        assert_eq!(verdict.passed, says.is_empty(), "{key}\n{}", verdict.text);
+        assert!(verdict.text.contains(says), "{says}\n{}", verdict.text);
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_ends_unexpectedly_is_told() {
+    let text = REFUSED.replace("gave-up", "stopped");
+    let verdict = played("rtmp-fixed", &text).await;
+    let says = "line 7: expected the outcome stopped, it was gave-up 5 attempts failed";
+    assert!(verdict.text.contains(says), "{}", verdict.text);
+}
+
+#[tokio::test]
+async fn crashes_and_loops_are_told_and_end_the_run() {
+    let scenario = "stop = \"1h\"\n[properties]\nurl = \"rtmp://a/b/c\"\n\
+                    [[dial]]\nplays = \"on\"\n[expect]\noutcome = \"stopped\"\n";
+    let bad = [
+        ("trap-while-live", "trapped"),
+        ("spin-forever", "without waiting"),
+        ("hog-memory", "16 MiB"),
+        ("hand-over-always", "no upgrade was wanted"),
+    ];
+    for (kind, says) in bad {
+        let verdict = played(kind, scenario).await;
+        assert!(
+            !verdict.passed && verdict.text.contains(says),
+            "{kind}: {}",
+            verdict.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn mistakes_in_a_scenario_name_their_line_and_key() {
+    let mistakes = [
+        ("stop = \"1h\"\nstart = \"0s\"", "line 2", "start"),
+        ("stop = \"soon\"", "line 1", "\"soon\" is no time"),
+        ("stop = \"20000h\"", "line 1", "longer than 400 days"),
+        ("stop = \"1h\"\nruns = 0", "line 2", "from 1 to 1000"),
+        (
+            "stop = \"1h\"\n[[dial]]\nurl = \"x\"",
+            "line 2",
+            "exactly one of",
+        ),
+        (
+            "stop = \"1h\"\n[[dial]]\nfails = \"broken\"",
+            "line 3",
+            "no error class",
+        ),
+        (
+            "stop = \"1h\"\n[[dial]]\nfails = \"dns\"\nends = \"dns\"",
+            "line 2",
+            "ends means nothing",
+        ),
+        (
+            "stop = \"1h\"\n[[at]]\ntime = \"1s\"\nevent = \"reconfigured\"",
+            "line 2",
+            "needs properties",
+        ),
+        (
+            "stop = \"1h\"\n[[expect.dials]]\ncount = [3, 1]",
+            "line 3",
+            "[least, most]",
+        ),
+        (
+            "stop = \"1h\"\n[properties]\nurl = []",
+            "line 3",
+            "a text, a number or a boolean",
+        ),
+        ("stop = ", "line 1", "stop"),
+        ("stop = \"1h\"", "s.toml", "expects nothing"),
+    ];
+    for (text, line, says) in mistakes {
+        let error = error(text).await;
+        assert!(
+            error.contains(line) && error.contains(says),
+            "{text}\n{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_scenario_as_large_as_a_film_is_not_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("s.toml");
+    std::fs::write(&file, vec![b'#'; (MAX_FILE + 1) as usize]).expect("writable");
+    let build = build("rtmp-fixed").await;
+    let played = play(&build, &file, Options::default()).await;
+    assert!(played.is_err_and(|error| error.to_string().contains("1 MiB")));
+}
