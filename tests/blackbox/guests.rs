@@ -7,6 +7,7 @@ use restreamd_tests::clip::Clip;
 use restreamd_tests::eventually::{eventually, holds, when};
 use restreamd_tests::guest::Guest;
 use restreamd_tests::host::TestHost;
+use restreamd_tests::log::Line;
 use restreamd_tests::player::Player;
 use restreamd_tests::plugins;
 use restreamd_tests::provision::Provision;
@@ -541,13 +542,26 @@ fn each_misbehaviour_is_stopped_and_told_and_hurts_nobody_else() {
         .count();
     assert!((1..100).contains(&floods), "{floods} lines");
     neighbour.is_unharmed();
-    // From the begin of a run to its end, with the other tests at work.
-    let stopped = host
-        .logs()
-        .iter()
-        .filter(|line| line.contains("without waiting"))
-        .count();
-    assert!(stopped >= 5, "{stopped} loops");
+    for kind in ["loops", "asks-the-clock", "logs"] {
+        let took = until_the_crash(&host, kind);
+        // Its limit is 100 ms of its own; other tests are at work.
+        assert!((0.08..1.5).contains(&took), "{kind} ran for {took} s");
+    }
+}
+
+/// Seconds from the first start of a restreamer to its plugin's first crash.
+fn until_the_crash(host: &TestHost, kind: &str) -> f64 {
+    let lines = host.logs();
+    let at = |message: &str| {
+        let mut lines = lines.iter().filter_map(|line| Line::parse(line));
+        let found = lines.find(|line| {
+            line.message() == message && line.text().contains(&format!("\"live/{kind}\""))
+        });
+        let found = found.unwrap_or_else(|| panic!("{kind}: no line {message:?}"));
+        found.seconds().expect("lines have a time")
+    };
+    // Past midnight the day begins again.
+    (at("the plugin crashed") - at("restreamer started")).rem_euclid(86_400.0)
 }
 
 #[test]
