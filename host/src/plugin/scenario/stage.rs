@@ -646,11 +646,17 @@ impl Stage {
 
     /// As a node's status has it: what can be measured beats what is claimed.
     fn phase(&self) -> Phase {
-        let any = |state| self.sources.iter().any(|source| source.state() == state);
-        let live = self
-            .sources
-            .iter()
-            .any(|source| source.state() == SourceState::Flowing && self.on_air == Some(source.id));
+        let counts = |open: &&Source| {
+            let waits = open.target && open.began.is_some() && open.since.is_none();
+            open.target == self.reads && !waits
+        };
+        let any = |state| {
+            let mut open = self.sources.iter().filter(counts);
+            open.any(|open| open.state() == state)
+        };
+        let live = self.sources.iter().filter(counts).any(|open| {
+            open.state() == SourceState::Flowing && (self.reads || self.on_air == Some(open.id))
+        });
         match () {
             () if live => Phase::Live,
             () if any(SourceState::Stalled) => Phase::Stalled,
