@@ -123,6 +123,64 @@ fn a_changed_file_takes_over_without_a_reload_and_without_a_reconnect() {
 }
 
 #[test]
+fn a_file_takes_the_place_of_what_is_built_in_while_it_is_there() {
+    let clip = Clip::small();
+    let source = Source::open(&clip);
+    let host = node()
+        .set("plugins.replace", vec!["rtmp".to_owned()])
+        .start();
+    let api = host.client();
+    let built_in = api.plugin("rtmp")["digest"].clone();
+    let pull = Provision::pull("replaced", "live/replaced", &source.url("live/stream1"));
+    api.start(&pull);
+    let player = Player::attach(&host.url("live/replaced"));
+    player.wait_for_more(30, SOON);
+    let on = |origin: &'static str| {
+        wait_for(&api, "rtmp", origin, |plugin| {
+            plugin.is_some_and(|plugin| {
+                plugin["origin"] == origin
+                    && plugin["instances"] == 1
+                    && plugin["formerInstances"] == 0
+            })
+        })
+    };
+    plugins::put(&dir(&host), "rtmp", &plugins::build("rtmp", 7));
+    assert_ne!(on("file").expect("there")["digest"], built_in);
+    fs::remove_file(dir(&host).join("rtmp.wasm")).expect("there");
+    assert_eq!(on("built in").expect("there")["digest"], built_in);
+    player.wait_for_more(30, SOON);
+    player.assert_unbroken(&clip);
+    assert_eq!(source.dials(), 1);
+}
+
+#[test]
+fn a_run_of_a_removed_type_that_traps_goes_on_on_its_build() {
+    let source = Source::open(&Clip::small());
+    let host = node().plugin("trap-while-live").announce("trap").start();
+    let api = host.client();
+    let pull = Provision::of_type("trap-while-live", "orphan", "live/orphan")
+        .with("url", source.url("live/stream1"))
+        .with("afterMs", "4000");
+    api.start(&pull);
+    api.wait_for_state("orphan", "LIVE", SOON);
+    fs::remove_file(dir(&host).join("trap-while-live.wasm")).expect("there");
+    wait_for(&api, "trap-while-live", "it is not offered", |plugin| {
+        plugin.is_some_and(|plugin| plugin["state"] == "removed")
+    });
+    let crashes = || api.counter("restreamd_plugin_crashes_total");
+    eventually("it traps", SOON, || {
+        when(crashes() >= 1.0, || format!("{} crashes", crashes()))
+    });
+    let running = wait_for(&api, "trap-while-live", "it runs again", |plugin| {
+        plugin.is_some_and(|plugin| plugin["instances"] == 1)
+    });
+    assert_eq!(running.expect("there")["state"], "removed");
+    assert_eq!(api.status("orphan")["state"], "LIVE");
+    assert_eq!((crashes(), source.dials()), (1.0, 1));
+    api.delete("orphan");
+}
+
+#[test]
 fn running_restreamers_stay_on_their_build_when_the_plugin_says_so() {
     let source = Source::open(&Clip::small());
     let own = toml::toml! { puller = { hand_over = "new-only" } };

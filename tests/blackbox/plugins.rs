@@ -273,6 +273,26 @@ fn an_operator_lists_reloads_and_rolls_back_plugins_of_a_running_node() {
             "{arguments:?}: {code:?} {error}"
         );
     }
+    // Would it be admitted, and by this node?
+    let file = host.folder().join("pinned.wasm");
+    fs::write(&file, plugins::build("rtmp", 1)).expect("writable");
+    let pins = host.folder().join("pins.toml");
+    let pin = format!(
+        "[plugins.overrides.pinned]\nsha256 = \"{}\"\n",
+        "0".repeat(64)
+    );
+    fs::write(&pins, pin).expect("writable");
+    let (file, pins) = (file.display().to_string(), pins.display().to_string());
+    assert_eq!(plugin(&["check", &file], &[]).0, Some(0));
+    assert_eq!(
+        plugin(&["check", &file, "--config", config], &[]).0,
+        Some(0)
+    );
+    let (code, _, error) = plugin(&["check", &file, "--config", &pins], &[]);
+    assert!(
+        code == Some(1) && error.contains("overrides.pinned.sha256"),
+        "{error}"
+    );
     // By name and password, which flags would show to others; and without any of it.
     let (user, password) = restreamd_tests::host::ADMIN;
     let login = [
