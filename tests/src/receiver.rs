@@ -181,7 +181,7 @@ impl Receiver {
         assert!(first.keyframe, "connection {connection}: {first:?}");
         let data = messages.iter().find(|message| message.kind == 18);
         assert!(
-            data.is_some_and(|data| data.head.windows(10).any(|at| at == b"onMetaData")),
+            data.is_some_and(|data| data.head.windows(13).any(|at| at == b"@setDataFrame")),
             "connection {connection}: {data:?}"
         );
     }
