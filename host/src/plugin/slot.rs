@@ -207,7 +207,9 @@ impl Slot {
     /// Whether there is nothing to tell of it.
     pub(super) fn is_over(&self) -> bool {
         let gone = matches!(self.state, State::Absent | State::Removed);
-        gone && !self.compiling && self.current.is_none() && self.instances().0 == 0
+        // A restreamer holds its build between two runs, too.
+        let used = self.builds.iter().any(|build| build.strong_count() > 0);
+        gone && !self.compiling && self.current.is_none() && !used
     }
 
     /// What the API tells.
