@@ -39,6 +39,7 @@ mod trials;
 mod update;
 mod upstream_servers;
 mod waiting_source;
+mod walkthrough;
 mod watch;
 
 use std::time::Duration;
