@@ -23,7 +23,7 @@ use crate::{api, flv, plugin, rtmp, stream, telemetry};
 /// Environment variables of the program begin so.
 const ENV: &str = "RESTREAMD_";
 /// Variables that are no keys: the file's own name, and what other commands read.
-const NOT_KEYS: [&str; 2] = ["CONFIG", "TOKEN"];
+const NOT_KEYS: [&str; 5] = ["CONFIG", "TOKEN", "API", "USER", "PASSWORD"];
 /// More than a machine has ports or files for.
 const MAX_CONNECTIONS: usize = 1_000_000;
 /// The top-level keys that flags and the environment can set.

@@ -5,7 +5,7 @@
 //! the host does the RTMP, owns the stream's timeline, and serves subscribers.
 //!
 //! ```text
-//! main -> app, author, demo -> everything (wiring only)
+//! main -> app, author, demo, operator -> everything (wiring only)
 //! api -> auth, provision, restreamer, stream, plugin, cluster, limits
 //! provision -> store, plugin, stream (latency)
 //! restreamer -> plugin, stream, rtmp (dial, policy), flv
@@ -32,6 +32,7 @@ pub mod gate;
 pub mod http;
 pub mod id;
 pub mod limits;
+pub mod operator;
 pub mod plugin;
 pub mod provision;
 pub mod restreamer;

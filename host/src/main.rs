@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use restreamd::app::{App, auth_settings};
-use restreamd::auth::{Act, Auth};
+use restreamd::auth::{Act, Auth, Secret};
 use restreamd::author::{self, Language};
 use restreamd::config::{Config, KEYS, StoreKind};
+use restreamd::operator::{self, Access, Node};
 use restreamd::plugin::scenario;
 use restreamd::secrets::Secrets;
 use restreamd::{demo, plugin, telemetry};
@@ -17,6 +18,8 @@ use tracing::info;
 
 /// The command line or the configuration is wrong (EX_USAGE of sysexits.h).
 const USAGE: u8 = 64;
+/// There is no node that answers (EX_UNAVAILABLE).
+const UNAVAILABLE: u8 = 69;
 
 /// An open restream host.
 #[derive(Parser)]
@@ -67,6 +70,29 @@ enum PluginCommand {
     Check {
         /// The `.wasm` file.
         file: PathBuf,
+        /// A node's configuration: would that node admit it, with its pins, keys, limits
+        /// and grants?
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+    /// List the plugins of a running node.
+    List {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Have a running node read a plugin's file again, or those of all.
+    Reload {
+        /// The type; without it all that are files.
+        name: Option<String>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Have a running node go back to a plugin's former build.
+    Rollback {
+        /// The type.
+        name: String,
+        #[command(flatten)]
+        reach: Reach,
     },
     /// Make a component of a core module that was built with wit-bindgen.
     Component {
@@ -132,6 +158,43 @@ fn span(text: &str) -> Result<Duration, &'static str> {
     let span = text.parse::<jiff::SignedDuration>().ok();
     let span = span.and_then(|span| Duration::try_from(span).ok());
     span.ok_or("must be a time such as 10s or 5m")
+}
+
+/// Which running node, and as whom.
+#[derive(Args)]
+struct Reach {
+    /// The node's REST API; by default where its configuration says.
+    #[arg(long, env = "RESTREAMD_API", value_name = "URL")]
+    api: Option<String>,
+    /// An administrator's token; by default one made with the node's secret, if it is at hand.
+    #[arg(
+        long,
+        env = "RESTREAMD_TOKEN",
+        hide_env_values = true,
+        value_name = "JWT"
+    )]
+    token: Option<String>,
+    /// Log in by this name, with RESTREAMD_PASSWORD.
+    #[arg(
+        long,
+        env = "RESTREAMD_USER",
+        value_name = "NAME",
+        conflicts_with = "token"
+    )]
+    user: Option<String>,
+    /// Its password; other users of the machine see flags.
+    #[arg(
+        long,
+        env = "RESTREAMD_PASSWORD",
+        hide_env_values = true,
+        value_name = "TEXT"
+    )]
+    password: Option<String>,
+    /// Print JSON, as the API answers it.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// The configuration file, and flags that beat it and the environment.
@@ -245,7 +308,14 @@ fn main() -> ExitCode {
         } => configured(settings)
             .and_then(signing)
             .and_then(|config| token(&config, publish, play, hours).map_err(Failed::Run)),
-        Command::Plugin(PluginCommand::Check { file }) => run(check(file)),
+        Command::Plugin(PluginCommand::Check { file, config }) => check(file, config),
+        Command::Plugin(PluginCommand::List { reach }) => operate(reach, Order::List),
+        Command::Plugin(PluginCommand::Reload { name, reach }) => {
+            operate(reach, Order::Reload(name))
+        }
+        Command::Plugin(PluginCommand::Rollback { name, reach }) => {
+            operate(reach, Order::Rollback(name))
+        }
         Command::Plugin(PluginCommand::New { lang, name }) => {
             say(author::create(lang, &name)).map_err(Failed::Run)
         }
@@ -283,6 +353,7 @@ fn main() -> ExitCode {
 
 enum Failed {
     Usage(restreamd::config::Error),
+    Node(operator::Error),
     Run(anyhow::Error),
 }
 
@@ -296,6 +367,13 @@ impl Failed {
             Self::Usage(error) => {
                 eprintln!("restreamd: {error}");
                 ExitCode::from(USAGE)
+            }
+            Self::Node(error) => {
+                eprintln!("restreamd: {error}");
+                match error {
+                    operator::Error::Unreachable(_) => ExitCode::from(UNAVAILABLE),
+                    operator::Error::Refused(_) | operator::Error::NoToken(_) => ExitCode::FAILURE,
+                }
             }
             Self::Run(error) => {
                 eprintln!("restreamd: {error:#}");
@@ -360,8 +438,59 @@ fn token(
     Ok(())
 }
 
-async fn check(file: PathBuf) -> anyhow::Result<()> {
-    say(plugin::report(&file).await)
+#[allow(clippy::print_stdout, reason = "the report is what the command prints")]
+fn check(file: PathBuf, config: Option<PathBuf>) -> Result<(), Failed> {
+    let config = match config {
+        // A file alone: the environment is this command's, and not the node's.
+        Some(path) => Some(
+            Config::load(Some(&path), std::iter::empty(), &BTreeMap::new())
+                .map_err(Failed::Usage)?,
+        ),
+        None => None,
+    };
+    run(async move {
+        let config = config.as_ref().map(|config| &config.plugins);
+        print!("{}", plugin::report_under(&file, config).await?);
+        Ok(())
+    })
+}
+
+/// What a running node is told.
+enum Order {
+    List,
+    Reload(Option<String>),
+    Rollback(String),
+}
+
+#[allow(clippy::print_stdout, reason = "the list is what the command prints")]
+fn operate(reach: Reach, order: Order) -> Result<(), Failed> {
+    let json = reach.json;
+    let access = Access {
+        api: reach.api,
+        token: reach.token.map(Secret::new),
+        user: reach.user,
+        password: reach.password.map(Secret::new),
+    };
+    let mut config = configured(reach.settings)?;
+    if access.token.is_none() && access.user.is_none() {
+        config = signing(config)?;
+    }
+    let mut done = Ok(Vec::new());
+    run(async {
+        done = async {
+            let node = Node::reach(access, &config).await?;
+            match order {
+                Order::List => node.plugins().await,
+                Order::Reload(name) => node.reload(name.as_deref()).await,
+                Order::Rollback(name) => node.roll_back(&name).await,
+            }
+        }
+        .await;
+        Ok(())
+    })?;
+    let plugins = done.map_err(Failed::Node)?;
+    print!("{}", operator::shown(&plugins, json));
+    Ok(())
 }
 
 #[allow(clippy::print_stdout, reason = "the text is what the command prints")]

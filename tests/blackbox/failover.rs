@@ -58,6 +58,45 @@ fn the_next_source_plays_under_the_same_player_and_the_better_one_returns() {
 }
 
 #[test]
+fn the_failover_type_plays_a_file_while_its_stream_is_gone() {
+    let clip = Clip::small();
+    let mut source = Source::open(&clip);
+    let builder = node().plugin("failover");
+    let media = builder.folder().join("media");
+    std::fs::create_dir(&media).expect("writable");
+    std::fs::copy(clip.path(), media.join("back-soon.flv")).expect("writable");
+    let host = builder
+        .set("media_dir", media.to_str().expect("UTF-8"))
+        .start();
+    let api = host.client();
+    let uri = source.url("live/stream1");
+    let list = format!("{uri}, file:back-soon.flv");
+    let show = Provision::of_type("failover", "show", "live/pull1")
+        .with("sources", list)
+        .with("returnAfterMs", 1_000);
+    api.start(&show);
+    wait_for_source(&api, "show", &source);
+    let player = Player::attach(&host.url("live/pull1"));
+    player.wait_for_more(60, SOON);
+    source.go_away();
+    api.wait_for("show", "the file plays", SOON, |s| {
+        s["state"] == "LIVE" && s["source"] == "file:back-soon.flv"
+    });
+    player.wait_for_more(60, SOON);
+    source.come_back();
+    wait_for_source(&api, "show", &source);
+    player.wait_for_more(60, SOON);
+    player.assert_attached();
+    player.assert_monotonic();
+    for (sources, key) in [("", "sources"), ("rtmp://h/a/b,http://h", "sources")] {
+        let bad = Provision::of_type("failover", "bad", "live/bad").with("sources", sources);
+        let body = api.try_create(&[&bad]).error(400);
+        let field = format!("streams[0].camParams.properties.{key}");
+        assert_eq!(body["field"], field, "{body}");
+    }
+}
+
+#[test]
 fn a_standby_takes_over_without_a_dial_when_the_first_source_stalls() {
     let clip = Clip::of(Shape { gop: 60, ..SMALL });
     let (first, second) = (Source::open(&clip), Source::open(&clip));

@@ -6,11 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use restreamd_tests::clip::{AUDIO, Clip, VIDEO};
-use restreamd_tests::eventually::eventually;
-use restreamd_tests::ffmpeg;
+use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::host::Builder;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
+use restreamd_tests::{ffmpeg, plugins};
 
 use crate::{SOON, node};
 
@@ -93,6 +93,30 @@ fn mp4_file_is_played_bit_exactly_and_loops_without_a_break() {
             .count();
         assert_eq!(strange, 0, "{kind} packets that are not of the file");
     }
+}
+
+#[test]
+fn a_new_build_goes_on_where_the_file_is() {
+    let builder = with_media();
+    let clip = short();
+    fs::copy(clip.path(), builder.folder().join("media/show.flv")).expect("writable");
+    let host = builder.start();
+    let api = host.client();
+    let show = files("show.flv").with("loop", true);
+    api.start(&show);
+    let player = Player::attach(&host.url("live/files"));
+    player.wait_for_more(60, SOON);
+    let dir = host.folder().join("plugins");
+    plugins::put(&dir, "file", &plugins::build("file", 1));
+    eventually("it hands over", SOON, || {
+        let logs = host.logs().join("\n");
+        when(logs.contains("handed over to the newest build"), || logs)
+    });
+    player.wait_for_more(3 * 73, SOON);
+    player.assert_unbroken(&clip);
+    player.assert_monotonic();
+    let status = api.status(show.guid());
+    assert_eq!(status["attempt"], 1, "nothing was opened again: {status}");
 }
 
 #[test]

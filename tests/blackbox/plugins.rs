@@ -208,3 +208,91 @@ fn plugin_check_says_what_admission_would_say() {
     let (good, said) = check(&file);
     assert!(!good && said.contains("WebAssembly"), "{said}");
 }
+
+/// Runs `restreamd plugin …`: its exit code, and what it printed.
+fn plugin(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_restreamd"));
+    command
+        .arg("plugin")
+        .args(arguments)
+        .envs(variables.iter().copied());
+    let mut running = Running::start(&mut command, "restreamd");
+    let status = running.wait(Duration::from_secs(60));
+    (status.code(), running.stdout.text(), running.stderr.text())
+}
+
+#[test]
+fn an_operator_lists_reloads_and_rolls_back_plugins_of_a_running_node() {
+    let host = node()
+        .set("plugins.watch", false)
+        .announce("plugin rejected")
+        .start();
+    let dir = host.folder().join("plugins");
+    let config = host.folder().join("restreamd.toml");
+    let config = config.to_str().expect("temporary paths are UTF-8");
+    let url = format!("http://{}", host.api);
+    // Its port is not in the file; its secret is.
+    let reach = ["--config", config, "--api", &url];
+    let run = |arguments: &[&str]| plugin(&[arguments, &reach].concat(), &[]);
+    plugins::put(&dir, "cam", &plugins::build("rtmp", 1));
+    let (code, out, error) = run(&["reload", "cam"]);
+    assert!(code == Some(0) && out.contains("cam"), "{out}{error}");
+    let (code, out, error) = run(&["list"]);
+    assert_eq!(code, Some(0), "{error}");
+    let row = |kind: &str, words: &[&str]| {
+        let line = out
+            .lines()
+            .find(|line| line.split_whitespace().next() == Some(kind));
+        line.is_some_and(|line| words.iter().all(|word| line.contains(word)))
+    };
+    assert!(
+        row("cam", &["ready", "file"]) && row("rtmp", &["ready", "built in"]),
+        "{out}"
+    );
+    let digest = || host.client().plugin("cam")["digest"].clone();
+    let first = digest();
+    plugins::put(&dir, "cam", &plugins::build("rtmp", 2));
+    let (code, out, error) = run(&["reload", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&out).unwrap_or_default();
+    assert!(code == Some(0) && list[0]["type"] == "cam", "{out}{error}");
+    assert_ne!(digest(), first);
+    assert_eq!(run(&["rollback", "cam"]).0, Some(0));
+    assert_eq!(digest(), first);
+    fs::write(dir.join("cam.wasm"), b"no plugin").expect("writable");
+    for (arguments, why) in [
+        (&["reload", "cam"][..], "not a WebAssembly"),
+        (&["reload"], "cam: "),
+        (&["rollback", "rtmp"], "no former build"),
+        (&["reload", "rtmp"], "built in"),
+        (&["reload", "none-such"], "no such plugin"),
+        (&["reload", "../login"], "no plugin's name"),
+    ] {
+        let (code, _, error) = run(arguments);
+        assert!(
+            code == Some(1) && error.contains(why),
+            "{arguments:?}: {code:?} {error}"
+        );
+    }
+    // By name and password, which flags would show to others; and without any of it.
+    let (user, password) = restreamd_tests::host::ADMIN;
+    let login = [
+        ("RESTREAMD_API", url.as_str()),
+        ("RESTREAMD_USER", user),
+        ("RESTREAMD_PASSWORD", password),
+    ];
+    assert_eq!(plugin(&["list"], &login).0, Some(0));
+    let wrong = [login[0], login[1], ("RESTREAMD_PASSWORD", "wrong")];
+    let (code, _, error) = plugin(&["list"], &wrong);
+    assert!(code == Some(1) && !error.contains("wrong:"), "{error}");
+    let nowhere = host.folder().to_str().expect("temporary paths are UTF-8");
+    let (code, _, error) = plugin(&["list", "--api", &url, "--data-dir", nowhere], &[]);
+    assert!(code == Some(1) && error.contains("--token"), "{error}");
+    let (code, _, error) = plugin(
+        &["list", "--config", config, "--api", "http://127.0.0.1:9"],
+        &[],
+    );
+    assert!(
+        code == Some(69) && error.contains("127.0.0.1:9"),
+        "{code:?} {error}"
+    );
+}

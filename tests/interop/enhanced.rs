@@ -1,12 +1,18 @@
 //! A current ffmpeg as publisher, upstream and player of Enhanced RTMP.
 
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use restreamd_tests::api::provision_path;
 use restreamd_tests::browser::Browser;
+use restreamd_tests::clip::VIDEO;
+use restreamd_tests::continuity::{breaks, fingerprint};
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::modern::{self, Sample};
+use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
+use restreamd_tests::publisher::Publisher;
 
 use crate::{SOON, node};
 
@@ -162,4 +168,47 @@ fn http_flv_has_all_tracks_or_what_simple_players_know() {
     assert_eq!(one.played().codecs(), ["0: h264", "1: opus"]);
     let refused = host.client().get("/flv/live/cam.flv?tracks=two").error(400);
     assert_eq!(refused["field"], "tracks", "{refused}");
+}
+
+/// ffmpeg encodes VP8, and neither writes nor reads it as FLV: so far no player does.
+#[test]
+fn vp8_travels_bit_by_bit_and_its_size_is_told() {
+    // The lowest bit of a keyframe's first byte is zero (RFC 6386, 9.1).
+    let message = |picture: &Vec<u8>| {
+        let kind = if picture[0] & 1 == 0 { 0x91 } else { 0xA1 };
+        [&[kind][..], b"vp08", picture].concat()
+    };
+    let pictures: Vec<Vec<u8>> = modern::vp8(322, 178).iter().map(message).collect();
+    let (origin, edge) = (node().start(), node().start());
+    let mut publisher = Publisher::connect(&origin.url("live/cam"));
+    let (stop, stopped) = mpsc::channel::<()>();
+    let sending = pictures.clone();
+    let sender = thread::spawn(move || {
+        // Version, flags, profile and level, 8 bits 4:2:0, no colours told, no data.
+        let header = [&b"\x90vp08"[..], &[1, 0, 0, 0, 0, 10, 0x82, 2, 2, 2, 0, 0]].concat();
+        publisher.message(VIDEO, 0, &header);
+        for (at, message) in (0..).step_by(40).zip(sending.iter().cycle()) {
+            publisher.message(VIDEO, at, message);
+            // A picture's time, as an encoder has it.
+            if stopped.recv_timeout(Duration::from_millis(40)) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    });
+    let pull = Provision::pull("vp8-pull", "live/pull1", &origin.url("live/cam"));
+    edge.client().start(&pull);
+    edge.client().wait_for_state(pull.guid(), "LIVE", SOON);
+    let player = Player::attach(&edge.url("live/pull1"));
+    player.wait_for_more(2 * pictures.len(), SOON);
+    let media = &edge.client().status(pull.guid())["media"];
+    assert_eq!(media["video"]["codec"], "vp8", "{media}");
+    let size = [&media["video"]["width"], &media["video"]["height"]];
+    assert_eq!(size, [322, 178], "{media}");
+    let sent: Vec<u64> = pictures.iter().map(|m| fingerprint(m)).collect();
+    let frames = player.frames();
+    // The header comes first.
+    let got: Vec<u64> = frames[1..].iter().map(|frame| frame.hash).collect();
+    assert_eq!(breaks(&sent, &got), [0; 0]);
+    drop(stop);
+    sender.join().expect("it published to its end");
 }

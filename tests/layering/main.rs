@@ -52,12 +52,13 @@ const ARROWS: [(&str, &[&str]); 17] = [
 const FOR_ALL: [&str; 6] = ["config", "clock", "backoff", "drain", "telemetry", "id"];
 
 /// Modules that wire the others together, and may name all of them.
-const WIRING: [&str; 8] = [
+const WIRING: [&str; 9] = [
     "main",
     "lib",
     "app",
     "author",
     "demo",
+    "operator",
     "config",
     "drain",
     "telemetry",

@@ -34,6 +34,7 @@ pub mod proc;
 pub mod provision;
 pub mod publisher;
 pub mod receiver;
+pub mod resolver;
 pub mod rtmpdump;
 pub mod source;
 pub mod tap;

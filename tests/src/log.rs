@@ -38,6 +38,14 @@ impl Line {
         self.field("level").unwrap_or_default()
     }
 
+    /// When it was written, in seconds of its day.
+    pub fn seconds(&self) -> Option<f64> {
+        let (_, time) = self.field("timestamp")?.split_once('T')?;
+        let parts = time.trim_end_matches('Z').split(':');
+        let parts: Option<Vec<f64>> = parts.map(|part| part.parse().ok()).collect();
+        Some(parts?.iter().fold(0.0, |sum, part| sum * 60.0 + part))
+    }
+
     /// The whole line.
     pub fn text(&self) -> &str {
         &self.text

@@ -290,3 +290,27 @@ fn run(command: &mut Command) {
     let status = running.wait(Duration::from_secs(120));
     assert!(status.success(), "ffmpeg: {}", running.stderr.text());
 }
+
+/// Two seconds of VP8, a picture each, of this size. ffmpeg has an encoder, but its FLV
+/// writer takes no VP8, so that a publisher of our own has to send it.
+///
+/// # Panics
+/// When the ffmpeg is missing or fails.
+pub fn vp8(width: u32, height: u32) -> Vec<Vec<u8>> {
+    let file = tempfile::NamedTempFile::new().expect("the temporary folder is writable");
+    let picture = format!("testsrc2=size={width}x{height}:rate={FPS}");
+    let mut command = ffmpeg();
+    command.args(["-y", "-f", "lavfi", "-i", &picture, "-t", "2"]);
+    command.args(["-c:v", "libvpx", "-deadline", "realtime", "-g", "25"]);
+    run(command.args(["-f", "ivf"]).arg(file.path()));
+    let bytes = fs::read(file.path()).expect("it was just written");
+    // A header of 32 bytes; 12 before each picture begin with its length.
+    let mut rest = &bytes[32..];
+    let mut pictures = Vec::new();
+    while let Some((head, tail)) = rest.split_first_chunk::<12>() {
+        let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        pictures.push(tail[..length].to_vec());
+        rest = &tail[length..];
+    }
+    pictures
+}

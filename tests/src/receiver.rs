@@ -12,9 +12,15 @@ use restreamd_rtmp::session::{
     Media, MediaKind, Refusal, ServerConfig, ServerEvent, ServerSession,
 };
 
+use socket2::SockRef;
+
 use crate::clip::{AUDIO, VIDEO, is_sequence_header};
 use crate::continuity::fingerprint;
 
+/// What the kernel holds for a connection.
+const BUFFER: usize = 32 * 1024;
+/// Bytes, and how often, of [`Manners::Slow`].
+const SLOW: (usize, Duration) = (16 * 1024, Duration::from_millis(50));
 /// How long a read waits before the connection looks whether it is to go.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -25,6 +31,8 @@ pub enum Manners {
     Take,
     /// Lets the publisher in and then takes nothing.
     Stall,
+    /// Takes 16 KiB twenty times a second.
+    Slow,
     /// Refuses, and says the name it was asked for.
     Refuse,
 }
@@ -78,6 +86,11 @@ impl Receiver {
     /// When there is none.
     pub fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        // Connections inherit it: little is taken by the kernel in our name.
+        let socket = SockRef::from(&listener);
+        socket
+            .set_recv_buffer_size(BUFFER)
+            .expect("a socket has a buffer");
         let receiver = Self {
             addr: listener.local_addr().expect("bound"),
             seen: Arc::default(),
@@ -186,11 +199,19 @@ fn serve(
     let mut granted = false;
     let mut bytes = vec![0; 64 * 1024];
     while here() {
-        if granted && *lock(manners) == Manners::Stall {
-            thread::sleep(TICK);
-            continue;
+        let mut most = bytes.len();
+        match *lock(manners) {
+            Manners::Stall if granted => {
+                thread::sleep(TICK);
+                continue;
+            }
+            Manners::Slow if granted => {
+                thread::sleep(SLOW.1);
+                most = SLOW.0;
+            }
+            _ => {}
         }
-        match stream.read(&mut bytes) {
+        match stream.read(&mut bytes[..most]) {
             Ok(0) => return Ok(()),
             Ok(n) => {
                 session.buffer().extend_from_slice(&bytes[..n]);

@@ -180,7 +180,7 @@ impl Trial {
         let path = format!("plugins/{kind}");
         loop {
             let answer = self.call("GET", &path, None).await?;
-            if answer.status == 200 {
+            if answer.status() == 200 {
                 let plugin = answer.expect(200, "the plugin")?;
                 match plugin["state"].as_str() {
                     Some("ready") => return Ok(()),

@@ -23,8 +23,9 @@ use crate::id::RestreamType;
 pub const MAX_FILE: u64 = 64 << 20;
 /// The interface a plugin exports, without its version.
 const EXPORT: &str = "restreamd:plugin/restreamer@";
-/// Versions of the contract this host speaks.
-const SPOKEN: &str = "0.1";
+/// The version of the contract this host speaks: plugins of this major version that ask for
+/// nothing newer fit.
+const SPOKEN: (u64, u64) = (1, 0);
 /// What a plugin may import without a grant.
 const ALLOWED: [&str; 6] = [
     "restreamd:plugin/",
@@ -256,6 +257,19 @@ pub async fn admit_under(
     Ok(build)
 }
 
+fn spoken() -> String {
+    format!("{}.{}.x", SPOKEN.0, SPOKEN.1)
+}
+
+/// Whether what a plugin was built against is what this host speaks, or less of it.
+fn fits(wit_version: &str) -> bool {
+    let mut numbers = wit_version.split('.').map(str::parse::<u64>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => major == SPOKEN.0 && minor <= SPOKEN.1,
+        _ => false,
+    }
+}
+
 struct Compiled {
     version: String,
     wit_version: String,
@@ -280,12 +294,14 @@ fn compile(
         .find_map(|(name, _)| name.strip_prefix(EXPORT).map(str::to_owned));
     let wit_version = exports.ok_or_else(|| {
         Rejected::Contract(format!(
-            "exports no {EXPORT}{SPOKEN}.x; was it built with wit-bindgen against wit/world.wit?"
+            "exports no {EXPORT}{}; was it built with wit-bindgen against wit/world.wit?",
+            spoken()
         ))
     })?;
-    if !wit_version.starts_with(&format!("{SPOKEN}.")) {
+    if !fits(&wit_version) {
         let text = format!(
-            "built for restreamd:plugin {wit_version}, this host speaks {SPOKEN}.x: build it against this host's wit/world.wit, or take a host that speaks {wit_version}"
+            "built for restreamd:plugin {wit_version}, this host speaks {}: build it against this host's wit/world.wit, or take a host that speaks {wit_version}",
+            spoken()
         );
         return Err(Rejected::Contract(text));
     }
@@ -312,7 +328,8 @@ fn compile(
     }
     let invalid = |error: wasmtime::Error| {
         Rejected::Invalid(format!(
-            "it does not fit this host's restreamd:plugin {SPOKEN}.x, build it against this host's wit/world.wit: {error:#}"
+            "it does not fit this host's restreamd:plugin {}, build it against this host's wit/world.wit: {error:#}",
+            spoken()
         ))
     };
     let pre = runtime

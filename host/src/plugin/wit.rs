@@ -27,7 +27,7 @@ mod generated {
     });
 }
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::component::Resource;
 
@@ -36,6 +36,7 @@ pub use generated::restreamd::plugin::{file, http, media, rtmp, runtime, types};
 pub use generated::{Policy, PolicyPre};
 
 use super::instance::{Ctx, SourceHandle, TargetHandle};
+use super::limits::TICK;
 use crate::restreamer::host::{
     self, Class, ConnectOptions, DialOptions, Failure, FileOptions, PublishOptions, SourceId,
     Stall, TargetFacts, TargetState, Trust,
@@ -224,7 +225,12 @@ impl http::Host for Ctx {
             timeout: millis_or(request.timeout_ms, DEFAULT_FETCH),
             trust,
         };
+        let asked = Instant::now();
         let answered = self.host.fetch(request).await;
+        // What is refused at once can be asked again at once, for ever.
+        if asked.elapsed() >= TICK {
+            self.waits();
+        }
         Ok(answered.map_err(io_error).map(|response| http::Response {
             status: response.status,
             headers: response.headers,

@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use super::ledger::Commit;
 use super::{Batch, Error, Event, Revision};
 
-/// Transactions kept: minutes of a busy cluster, more than any watch that lives lags.
-pub(super) const MAX_COMMITS: usize = 4096;
+/// Transactions kept: more than any watch that lives lags, as they are all of this process.
+pub(super) const MAX_COMMITS: usize = 512;
 /// Bytes kept. Current values are shared with the ledger, so this bounds what rewriting
 /// large values can hold on to; room for a few dozen of the largest transactions.
 pub(super) const MAX_BYTES: usize = 32 * 1024 * 1024;

@@ -17,9 +17,12 @@ use restreamd_rtmp::url::RtmpUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{Class, Dialed, Failure, Options, PING_EVERY};
+use super::{Class, Dialed, Failure, Options, PING_EVERY, lent};
 use crate::rtmp::policy::Policy;
 
+/// What the kernel may hold beside what is on its way: what to leave out stays our decision,
+/// and a peer that is far away gets all that its path can carry.
+const UNSENT: u32 = 128 * 1024;
 /// Taking leave may last so long: the last frames, and two commands.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -39,10 +42,16 @@ impl Publishing {
         policy: &Arc<Policy>,
     ) -> Result<Self, Failure> {
         let dialed = Dialed::open(url, Purpose::Publish, options, policy).await?;
+        if let Some(socket) = dialed.io.socket() {
+            // An improvement; a socket that lacks it still works.
+            let _ = socket.set_tcp_notsent_lowat(UNSENT);
+        }
         Ok(Self::new(dialed))
     }
 
-    pub(super) fn new(dialed: Dialed) -> Self {
+    pub(super) fn new(mut dialed: Dialed) -> Self {
+        // What a server says from now on is small and seldom.
+        lent::take_back(dialed.session.buffer());
         Self {
             dialed,
             unflushed: false,

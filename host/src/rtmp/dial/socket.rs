@@ -44,6 +44,15 @@ impl Socket {
         Ok(())
     }
 
+    /// The socket itself, for its options.
+    pub(super) fn socket(&self) -> Option<socket2::SockRef<'_>> {
+        match &self.0 {
+            State::Watched(socket) => Some(socket.into()),
+            State::Parked(socket) => Some(socket.into()),
+            State::Lost => None,
+        }
+    }
+
     /// Comes back into the event loop.
     pub(super) fn watch(&mut self) -> io::Result<&TcpStream> {
         if let State::Parked(_) = self.0

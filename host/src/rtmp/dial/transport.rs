@@ -27,6 +27,18 @@ pub(super) enum Transport {
     Rehearsed(Box<dyn Io>),
 }
 
+impl Transport {
+    /// The socket below.
+    pub(super) fn socket(&self) -> Option<socket2::SockRef<'_>> {
+        match self {
+            Self::Plain(io) => io.socket(),
+            Self::Tls(io) => Some(io.get_ref().0.into()),
+            #[cfg(test)]
+            Self::Rehearsed(_) => None,
+        }
+    }
+}
+
 /// What a test plays with.
 #[cfg(test)]
 pub(crate) trait Io:

@@ -1,0 +1,284 @@
+//! What a parked restreamer costs beside its sources: memory, CPU, and the time to begin.
+//!
+//! Runs the built-in policy on hosts that give it a source whose media flows, and news of
+//! it once a second, as a live restreamer has it; no media, sockets or streams. The goals
+//! are at the end of its table. `tests/bench/run plugins` runs it.
+
+#![expect(clippy::print_stdout, reason = "its table")]
+
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use restreamd::plugin::{Build, Config, Plugins, Runtime};
+use restreamd::restreamer::host::{
+    Claim, Class, ConnectOptions, Facts, Failure, FetchFuture, FileOptions, Handover, Host, Job,
+    Level, MoreTracks, Outcome, PublishOptions, Request, SourceId, SourceState, TargetFacts,
+    TargetId, TargetState, WaitFuture, Wake,
+};
+use restreamd_tests::proc;
+use tokio::sync::{broadcast, oneshot};
+use tokio::task::JoinHandle;
+
+/// Restreamers that are parked.
+const RESTREAMERS: usize = 1_000;
+/// How long the steady state is measured.
+const STEADY: Duration = Duration::from_secs(20);
+/// News of a healthy source come so often.
+const NEWS: Duration = Duration::from_secs(1);
+/// KiB a restreamer, and percent of a core for all of them.
+const GOALS: (f64, f64) = (64.0, 1.0);
+
+/// The host of one restreamer whose only source is live.
+struct Live {
+    born: Instant,
+    parked: Option<oneshot::Sender<Instant>>,
+    next: tokio::time::Instant,
+    upgrade: broadcast::Receiver<()>,
+}
+
+impl Live {
+    fn new(parked: oneshot::Sender<Instant>, upgrade: broadcast::Receiver<()>) -> Self {
+        // Spread over the second, as dials are.
+        let early = NEWS.mul_f64(f64::from(rand::random::<u16>()) / 65_536.0);
+        Self {
+            born: Instant::now(),
+            parked: Some(parked),
+            next: tokio::time::Instant::now() + early,
+            upgrade,
+        }
+    }
+}
+
+fn refuse<T>() -> Result<T, Failure> {
+    Err(Failure::new(
+        Class::Blocked,
+        "there is one source and nothing else",
+    ))
+}
+
+impl Host for Live {
+    fn connect(&mut self, _: &str, _: ConnectOptions) -> Result<SourceId, Failure> {
+        Ok(1)
+    }
+
+    fn publish(&mut self, _: &str, _: PublishOptions) -> Result<TargetId, Failure> {
+        refuse()
+    }
+
+    fn target_url(&mut self, _: TargetId) -> String {
+        String::new()
+    }
+
+    fn target_facts(&mut self, _: TargetId) -> TargetFacts {
+        TargetFacts {
+            state: TargetState::Ended,
+            bytes: 0,
+            frames: 0,
+            dropped: 0,
+            flowing: Duration::ZERO,
+            lag: Duration::ZERO,
+        }
+    }
+
+    fn close_target(&mut self, _: TargetId) {}
+
+    fn open_file(&mut self, _: &str, _: FileOptions) -> Result<SourceId, Failure> {
+        refuse()
+    }
+
+    fn url(&mut self, _: SourceId) -> String {
+        URL.to_owned()
+    }
+
+    fn facts(&mut self, _: SourceId) -> Facts {
+        Facts {
+            state: SourceState::Flowing,
+            attached: true,
+            on_air: true,
+            video: None,
+            audio: None,
+            more: MoreTracks::default(),
+            gop: None,
+            bytes: 0,
+            flowing: self.born.elapsed(),
+            stall: None,
+        }
+    }
+
+    fn attach(&mut self, _: SourceId) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn close(&mut self, _: SourceId) {}
+
+    fn fetch(&mut self, _: Request) -> FetchFuture<'_> {
+        Box::pin(std::future::ready(refuse()))
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> WaitFuture<'_> {
+        if let Some(parked) = self.parked.take() {
+            // Whoever measures may have gone.
+            let _ = parked.send(Instant::now());
+        }
+        Box::pin(async move {
+            let timer = async {
+                match timeout {
+                    Some(timeout) => tokio::time::sleep(timeout).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(self.next) => {
+                    self.next += NEWS;
+                    Wake::Facts(1)
+                }
+                () = timer => Wake::Timer,
+                told = self.upgrade.recv() => match told {
+                    Ok(()) => Wake::Upgrade,
+                    Err(_) => Wake::Stop,
+                },
+            }
+        })
+    }
+
+    fn log(&mut self, _: Level, _: &str) {}
+
+    fn now_ms(&mut self) -> u64 {
+        self.born.elapsed().as_millis() as u64
+    }
+
+    fn random(&mut self) -> u32 {
+        rand::random()
+    }
+
+    fn set_status(&mut self, _: Claim, _: &str, _: Option<Duration>) {}
+
+    fn checkpoint(&mut self, _: Vec<u8>) {}
+}
+
+const URL: &str = "rtmp://origin.example/live/stream1";
+
+type Ended = JoinHandle<Option<Handover>>;
+
+/// Begins one, and answers how long it took until it waited.
+async fn begin(
+    build: &Arc<Build>,
+    former: Option<Handover>,
+    upgrade: &broadcast::Sender<()>,
+) -> anyhow::Result<(Duration, Ended)> {
+    let (parked, waits) = oneshot::channel();
+    let host = Box::new(Live::new(parked, upgrade.subscribe()));
+    let build = build.clone();
+    let job = Job {
+        provision_guid: "p".to_owned(),
+        stream_guid: "live/a".to_owned(),
+        kind: "rtmp".to_owned(),
+        properties: vec![("rtmpUri".to_owned(), URL.to_owned())],
+    };
+    let began = Instant::now();
+    let task = tokio::spawn(async move {
+        match build.run(&job, former.as_ref(), host).await {
+            Ok(Outcome::HandedOver(handover)) => Some(handover),
+            _ => None,
+        }
+    });
+    Ok((waits.await?.duration_since(began), task))
+}
+
+/// Resident memory of this process in KiB.
+fn resident() -> anyhow::Result<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.unwrap_or_default().parse()?)
+}
+
+/// Of many, the one that so many hundredths are not above, in microseconds.
+fn percentile(times: &mut [Duration], hundredths: usize) -> f64 {
+    times.sort_unstable();
+    let at = (times.len() * hundredths / 100).min(times.len() - 1);
+    times[at].as_secs_f64() * 1e6
+}
+
+async fn measure() -> anyhow::Result<()> {
+    let runtime = Runtime::start().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let began = Instant::now();
+    let plugins = Plugins::load(runtime, Config::default()).await?;
+    let admitted = began.elapsed();
+    let kind = "rtmp".parse()?;
+    let build = plugins
+        .build(&kind)
+        .ok_or_else(|| anyhow::anyhow!("rtmp is built in"))?;
+    let (upgrade, _) = broadcast::channel(4);
+    // One before, so that what all share is there.
+    let (_, first) = begin(&build, None, &upgrade).await?;
+    let before = resident()?;
+    let mut runs = vec![first];
+    let mut times = Vec::new();
+    for _ in 0..RESTREAMERS {
+        let (took, run) = begin(&build, None, &upgrade).await?;
+        times.push(took);
+        runs.push(run);
+    }
+    let grown = (resident()? - before) / RESTREAMERS as f64;
+    let (cpu, began) = (proc::cpu(std::process::id()), Instant::now());
+    tokio::time::sleep(STEADY).await;
+    let used = proc::cpu(std::process::id()) - cpu;
+    let share = used.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
+    let steady = (resident()? - before) / RESTREAMERS as f64;
+    upgrade.send(())?;
+    let asked = Instant::now();
+    let mut again = Vec::new();
+    let mut next = Vec::new();
+    for run in runs {
+        let handover = run.await?;
+        let handover = handover.ok_or_else(|| anyhow::anyhow!("no hand-over"))?;
+        anyhow::ensure!(handover.sources == [1], "the source was not handed over");
+        let (took, run) = begin(&build, Some(handover), &upgrade).await?;
+        again.push(took);
+        next.push(run);
+    }
+    let swapped = asked.elapsed();
+    println!("{RESTREAMERS} restreamers of the built-in policy, a live source each\n");
+    println!("| what | measured | goal |\n|---|---|---|");
+    let goal = |what: &str, measured: f64, most: f64, unit: &str| {
+        let met = if measured <= most {
+            "met"
+        } else {
+            "**not met**"
+        };
+        println!("| {what} | {measured:.2} {unit} | <= {most} {unit}: {met} |");
+    };
+    let told =
+        |what: &str, measured: f64, unit: &str| println!("| {what} | {measured:.1} {unit} | |");
+    goal("RSS a restreamer, all parked", grown, GOALS.0, "KiB");
+    goal("RSS a restreamer, after a while", steady, GOALS.0, "KiB");
+    goal("CPU of all, % of a core", share, GOALS.1, "%");
+    told(
+        "admission with compiling",
+        admitted.as_secs_f64() * 1e3,
+        "ms",
+    );
+    told("begin to wait, p50", percentile(&mut times, 50), "us");
+    told("begin to wait, p99", percentile(&mut times, 99), "us");
+    told(
+        "the same after a hand-over, p50",
+        percentile(&mut again, 50),
+        "us",
+    );
+    told(
+        "hand-over of all, one after the other",
+        swapped.as_secs_f64() * 1e3,
+        "ms",
+    );
+    next.iter().for_each(JoinHandle::abort);
+    Ok(())
+}
+
+fn main() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(measure())
+}
