@@ -3,15 +3,21 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use restreamd_tests::api::Api;
 use restreamd_tests::author::Project;
 use restreamd_tests::clip::Clip;
+use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::ffmpeg;
 use restreamd_tests::host::TestHost;
 use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
 
 use crate::{SOON, node};
+
+/// Python's 18 MB, by a compiler that is not optimised, on a busy machine.
+const COMPILED: Duration = Duration::from_secs(120);
 
 fn project(language: &str) -> Project {
     Project::new(env!("CARGO_BIN_EXE_restreamd"), language, "my-pull")
@@ -30,6 +36,7 @@ fn with_plugin(file: &Path) -> TestHost {
 fn pulls_a_real_stream(project: &Project, component: &Path) {
     let host = with_plugin(component);
     let api = host.client();
+    offered(&api, "0.1.0");
     let clip = Clip::small();
     let mut source = ffmpeg::publish(&clip, &host.url("live/stream1"));
     let pull =
@@ -50,8 +57,8 @@ fn pulls_a_real_stream(project: &Project, component: &Path) {
     let place = host.folder().join("plugins/my-pull.wasm");
     let next = project.restamp(component, "0.2.0");
     fs::rename(next, &place).expect("the plugin folder is writable");
-    let reload = "/as/v1/plugins/my-pull/reload";
-    api.call("POST", reload, None).expect(200);
+    // The node sees the file by itself.
+    offered(&api, "0.2.0");
     let after = api.wait_for("guest", "the new build runs it", SOON, |status| {
         status["plugin"]["version"] == "0.2.0"
     });
@@ -64,6 +71,15 @@ fn pulls_a_real_stream(project: &Project, component: &Path) {
     player.assert_attached();
     player.assert_monotonic();
     assert!(api.counter("restreamd_plugin_crashes_total") < 1.0);
+}
+
+/// A large file is compiled while the node runs already.
+fn offered(api: &Api, version: &str) {
+    eventually("the plugin is compiled", COMPILED, || {
+        let plugin = api.get("/as/v1/plugins/my-pull").json();
+        let ready = plugin["state"] == "ready" && plugin["version"] == version;
+        when(ready, || plugin.to_string())
+    });
 }
 
 fn is_proven(project: &Project) {

@@ -41,6 +41,7 @@ mod trials;
 mod update;
 mod upstream_servers;
 mod waiting_source;
+mod walkthrough;
 mod watch;
 
 use std::time::Duration;

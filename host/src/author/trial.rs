@@ -88,6 +88,7 @@ pub async fn try_out(options: Options) -> anyhow::Result<()> {
         lasts: options.lasts,
     };
     let watched = async {
+        trial.offered(&kind).await?;
         trial.start(&kind, properties).await?;
         if !reads {
             say(&where_to_play(api, rtmp));
@@ -172,6 +173,25 @@ impl Trial {
     ) -> anyhow::Result<crate::http::Answer> {
         let url = format!("{}/{path}", self.base);
         self.client.call(method, &url, &self.bearer, body).await
+    }
+
+    /// A large file is compiled while the node runs already.
+    async fn offered(&self, kind: &RestreamType) -> anyhow::Result<()> {
+        let path = format!("plugins/{kind}");
+        loop {
+            let answer = self.call("GET", &path, None).await?;
+            if answer.status() == 200 {
+                let plugin = answer.expect(200, "the plugin")?;
+                match plugin["state"].as_str() {
+                    Some("ready") => return Ok(()),
+                    Some("rejected") => {
+                        bail!("{}", plugin["error"].as_str().unwrap_or("it was rejected"));
+                    }
+                    _ => {}
+                }
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn start(
