@@ -2,15 +2,17 @@
 //!
 //! Runs the built-in policy on hosts that give it a source whose media flows, and news of
 //! it once a second, as a live restreamer has it; no media, sockets or streams. The goals
-//! are at the end of its table. `tests/bench/run plugins` runs it.
+//! are at the end of its table. `tests/bench/run plugins` runs it; with files behind
+//! it, it tells of each its size, the time to compile it, and the memory of a restreamer.
 
 #![expect(clippy::print_stdout, reason = "its table")]
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use restreamd::plugin::{Build, Config, Plugins, Runtime};
+use restreamd::plugin::{Build, Config, Limits, Origin, Plugins, Runtime, admission};
 use restreamd::restreamer::host::{
     Claim, Class, ConnectOptions, Facts, Failure, FetchFuture, FileOptions, Handover, Host, Job,
     Level, MoreTracks, Outcome, PublishOptions, Request, SourceId, SourceState, TargetFacts,
@@ -170,11 +172,15 @@ async fn begin(
     let (parked, waits) = oneshot::channel();
     let host = Box::new(Live::new(parked, upgrade.subscribe()));
     let build = build.clone();
+    // The first that has to be there is the URL of every type that is measured.
+    let properties = &build.description().properties;
+    let url = properties.iter().find(|property| property.required);
+    let url = url.map_or("rtmpUri", |property| &property.name);
     let job = Job {
         provision_guid: "p".to_owned(),
         stream_guid: "live/a".to_owned(),
-        kind: "rtmp".to_owned(),
-        properties: vec![("rtmpUri".to_owned(), URL.to_owned())],
+        kind: "measured".to_owned(),
+        properties: vec![(url.to_owned(), URL.to_owned())],
     };
     let began = Instant::now();
     let task = tokio::spawn(async move {
@@ -276,9 +282,59 @@ async fn measure() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Restreamers of a file that are parked.
+const OF_A_FILE: usize = 50;
+
+/// One row for each file, `<type>.wasm`.
+async fn compare(files: &[PathBuf]) -> anyhow::Result<()> {
+    println!("| plugin | size | compiled in | memory of a restreamer | begins in |");
+    println!("|---|---|---|---|---|");
+    for file in files {
+        let bytes = fs::read(file)?;
+        let size = bytes.len() as f64 / 1024.0;
+        let stem = file.file_stem().and_then(|stem| stem.to_str());
+        let kind = stem.unwrap_or_default().parse();
+        let kind = kind.map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
+        let runtime = Runtime::start().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+        let began = Instant::now();
+        let origin = Origin::File(file.clone());
+        let build = admission::admit(&runtime, &kind, bytes, origin, Limits::default()).await?;
+        let (build, admitted) = (Arc::new(build), began.elapsed());
+        let (upgrade, _) = broadcast::channel(4);
+        let (_, first) = begin(&build, None, &upgrade).await?;
+        let before = resident()?;
+        let (mut runs, mut times) = (vec![first], Vec::new());
+        for _ in 0..OF_A_FILE {
+            let (took, run) = begin(&build, None, &upgrade).await?;
+            times.push(took);
+            runs.push(run);
+        }
+        let each = (resident()? - before) / OF_A_FILE as f64;
+        println!(
+            "| {kind} | {size:.0} KiB | {:.0} ms | {each:.0} KiB | {:.2} ms |",
+            admitted.as_secs_f64() * 1e3,
+            percentile(&mut times, 50) / 1e3,
+        );
+        runs.iter().for_each(JoinHandle::abort);
+        for run in runs {
+            // Aborted, so that the next file begins without them.
+            let _ended = run.await;
+        }
+    }
+    Ok(())
+}
+
 fn main() -> anyhow::Result<()> {
+    // cargo adds `--bench`.
+    let given = std::env::args_os()
+        .skip(1)
+        .filter(|given| given != "--bench");
+    let files: Vec<PathBuf> = given.map(PathBuf::from).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(measure())
+    match files.is_empty() {
+        true => runtime.block_on(measure()),
+        false => runtime.block_on(compare(&files)),
+    }
 }

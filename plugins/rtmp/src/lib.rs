@@ -9,6 +9,8 @@
 mod marks;
 mod settings;
 
+use std::cell::{Cell, RefCell};
+
 use restreamd_plugin::file::{self, OpenOptions};
 use restreamd_plugin::media::Source;
 use restreamd_plugin::runtime::{self, Phase, Wake};
@@ -48,17 +50,23 @@ impl Restreamer for RtmpPull {
 struct Pull {
     plan: Sources,
     deck: OnHost,
+    /// It was said that there is nothing to wait for.
+    said: bool,
 }
 
-/// The host as the plan sees it.
+/// The host as the plan sees it. What it was asked since the last wake it is not asked
+/// again: of a thousand restreamers these questions are all the work there is.
 struct OnHost {
     settings: Settings,
     open: Vec<Open>,
+    now: Cell<Option<u64>>,
+    looks: RefCell<Vec<(u32, Look)>>,
 }
 
 /// An open source, and the options it was opened with; those of a former instance are
 /// not always known.
 struct Open {
+    id: u32,
     source: Source,
     options: Option<u32>,
 }
@@ -79,40 +87,39 @@ impl Deck for OnHost {
             (None, None) => return Err(IoError::Invalid("no such source".to_owned())),
         };
         let id = source.id();
-        self.open.push(Open { source, options });
+        self.open.push(Open {
+            id,
+            source,
+            options,
+        });
         Ok(id)
     }
 
     fn look(&self, id: u32) -> Look {
-        let Some(source) = self.find(id) else {
-            return Look::default();
-        };
-        let facts = source.facts();
-        Look {
-            flowing: facts.state == SourceState::Flowing,
-            coming: facts.state == SourceState::Dialing
-                && (facts.video.is_some() || facts.audio.is_some()),
-            flowing_ms: facts.flowing_ms,
-            stalled: facts.stall.is_some(),
-            on_air: facts.on_air,
-            tracks: Tracks {
-                picture: facts.video.is_some(),
-                sound: facts.audio.is_some(),
-            },
+        let mut looks = self.looks.borrow_mut();
+        if let Some((_, look)) = looks.iter().find(|(known, _)| *known == id) {
+            return *look;
         }
+        let look = self.find(id).map(look).unwrap_or_default();
+        looks.push((id, look));
+        look
     }
 
     fn attach(&mut self, id: u32) {
+        self.woken();
         // A source that is gone meanwhile tells so by a wake of its own.
         let _ = self.find(id).map(Source::attach);
     }
 
     fn close(&mut self, id: u32) {
-        self.open.retain(|open| open.source.id() != id);
+        self.woken();
+        self.open.retain(|open| open.id != id);
     }
 
     fn now_ms(&self) -> u64 {
-        runtime::now_ms()
+        let now = self.now.get().unwrap_or_else(runtime::now_ms);
+        self.now.set(Some(now));
+        now
     }
 
     fn random(&mut self) -> u32 {
@@ -120,16 +127,39 @@ impl Deck for OnHost {
     }
 }
 
+/// What is known of a source.
+fn look(source: &Source) -> Look {
+    let facts = source.facts();
+    Look {
+        flowing: facts.state == SourceState::Flowing,
+        coming: facts.state == SourceState::Dialing
+            && (facts.video.is_some() || facts.audio.is_some()),
+        flowing_ms: facts.flowing_ms,
+        stalled: facts.stall.is_some(),
+        on_air: facts.on_air,
+        tracks: Tracks {
+            picture: facts.video.is_some(),
+            sound: facts.audio.is_some(),
+        },
+    }
+}
+
 impl OnHost {
+    /// What was known may be different now.
+    fn woken(&self) {
+        self.now.set(None);
+        self.looks.borrow_mut().clear();
+    }
+
     /// Which source was opened with which options.
     fn marks(&self) -> Vec<(u32, u32)> {
-        let known = |open: &Open| Some((open.source.id(), open.options?));
+        let known = |open: &Open| Some((open.id, open.options?));
         self.open.iter().filter_map(known).collect()
     }
 
     fn find(&self, id: u32) -> Option<&Source> {
-        let mut sources = self.open.iter().map(|open| &open.source);
-        sources.find(|source| source.id() == id)
+        let open = self.open.iter().find(|open| open.id == id);
+        open.map(|open| &open.source)
     }
 }
 
@@ -145,14 +175,21 @@ impl Pull {
         let (waits, marks) = marks::split(&former.state);
         plan.restore(waits, now);
         let open = former.sources.into_iter().map(|source| Open {
+            id: source.id(),
             options: marks::of(&marks, source.id()),
             source,
         });
         let deck = OnHost {
             settings,
             open: open.collect(),
+            now: Cell::default(),
+            looks: RefCell::default(),
         };
-        let mut pull = Self { plan, deck };
+        let mut pull = Self {
+            plan,
+            deck,
+            said: false,
+        };
         pull.adopt();
         pull
     }
@@ -168,7 +205,9 @@ impl Pull {
                 known = open;
             }
             self.tell();
-            match runtime::wait(self.plan.pause(&self.deck)) {
+            let wake = runtime::wait(self.plan.pause(&self.deck));
+            self.deck.woken();
+            match wake {
                 Wake::Stop => return Outcome::Stopped,
                 Wake::Upgrade => return Outcome::HandedOver(self.hand_over()),
                 Wake::SourceEnded((id, error)) => self.ended(id, &error),
@@ -190,11 +229,14 @@ impl Pull {
     }
 
     /// Says when the next attempt is, while there is none.
-    fn tell(&self) {
-        match self.plan.backing_off(runtime::now_ms()) {
+    fn tell(&mut self) {
+        let wait = self.plan.backing_off(self.deck.now_ms());
+        match wait {
             Some(wait) => runtime::set_status(Phase::BackingOff, "", Some(wait)),
+            None if self.said => {}
             None => runtime::set_status(Phase::Waiting, "", None),
         }
+        self.said = wait.is_none();
     }
 
     fn reconfigure(&mut self, properties: &Properties) {
