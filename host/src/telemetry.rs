@@ -1,5 +1,7 @@
 //! Logs and the metrics registry.
 
+use std::io::IsTerminal;
+
 use prometheus_client::registry::Registry;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
@@ -49,6 +51,8 @@ pub fn start(config: &Config) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("log.filter: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Colours are for terminals; in a file they are in the way.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let started = match config.format {
         Format::Plain => builder.try_init(),

@@ -132,6 +132,6 @@ fn next_steps(language: Language, kind: &RestreamType) -> String {
         "made {kind}/, a plugin in {language}. Next:\n  \
          cd {kind}\n  {tools}\n  restreamd plugin build\n  \
          restreamd plugin test {kind}.wasm scenarios/*.toml\n  \
-         restreamd plugin run {kind}.wasm --set url=rtmp://host/app/stream\n"
+         restreamd plugin run {kind}.wasm --url rtmp://host/app/stream\n"
     )
 }

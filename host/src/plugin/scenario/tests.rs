@@ -69,6 +69,21 @@ async fn every_kind_of_expectation_can_fail() {
         ("expect.dials", "count = 5", ""),
         (
             "expect.dials",
+            "from = \"30m\"\nwaited = \"1s\"",
+            "none that it is about",
+        ),
+        (
+            "expect.dials",
+            "until = \"500ms\"\nwaited = \"1s\"",
+            "none that it is about",
+        ),
+        (
+            "expect.dials",
+            "url = \"rtmp://b/*\"",
+            "none that it is about",
+        ),
+        (
+            "expect.dials",
             "from = \"1s\"\nwaited = [\"2s\", \"3s\"]",
             "expected dial 2 between",
         ),
@@ -133,6 +148,11 @@ async fn crashes_and_loops_are_told_and_end_the_run() {
         ("hand-over-always", "no upgrade was wanted"),
     ];
     for (kind, says) in bad {
+        // It takes no properties.
+        let scenario = match kind {
+            "hand-over-always" => &scenario.replace("url = \"rtmp://a/b/c\"\n", ""),
+            _ => scenario,
+        };
         let verdict = played(kind, scenario).await;
         assert!(
             !verdict.passed && verdict.text.contains(says),

@@ -200,6 +200,13 @@ fn many(what: &str, expected: &Spanned<Dials>, attempts: &[Attempt]) -> Vec<Find
     let plural = if what == "fetch" { "fetches" } else { "dials" };
     let mut findings = Vec::new();
     let number = attempts.iter().filter(|dial| within(dial)).count() as u64;
+    let followed = || attempts.iter().skip(1).any(within);
+    if count.is_none() && number == 0 || waited.is_some() && !followed() {
+        // What holds of nothing would hold of every plugin.
+        let text = format!("expected something of {plural}, and there are none that it is about");
+        findings.push(finding(expected, None, text));
+        return findings;
+    }
     if let Some(wanted) = count
         && !wanted.holds(&number)
     {
