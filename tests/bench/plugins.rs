@@ -9,7 +9,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use restreamd::plugin::{Build, Config, Limits, Origin, Plugins, Runtime, admission};
@@ -28,6 +28,10 @@ const RESTREAMERS: usize = 1_000;
 const STEADY: Duration = Duration::from_secs(20);
 /// News of a healthy source come so often.
 const NEWS: Duration = Duration::from_secs(1);
+/// Sources in a window of 20 ms, the default, are read at moments so far apart.
+const MOMENT: Duration = Duration::from_millis(5);
+/// The first of these moments.
+static FIRST: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
 /// KiB a restreamer, and percent of a core for all of them.
 const GOALS: (f64, f64) = (64.0, 1.0);
 
@@ -41,12 +45,14 @@ struct Live {
 
 impl Live {
     fn new(parked: oneshot::Sender<Instant>, upgrade: broadcast::Receiver<()>) -> Self {
-        // Spread over the second, as dials are.
-        let early = NEWS.mul_f64(f64::from(rand::random::<u16>()) / 65_536.0);
+        // Spread over the second, as dials are, but at the moments sources are read at:
+        // news come with media.
+        let moments = (NEWS.as_millis() / MOMENT.as_millis()) as u32;
+        let early = MOMENT * (rand::random::<u32>() % moments);
         Self {
             born: Instant::now(),
             parked: Some(parked),
-            next: tokio::time::Instant::now() + early,
+            next: *FIRST + NEWS + early,
             upgrade,
         }
     }
