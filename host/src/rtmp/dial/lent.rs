@@ -14,6 +14,8 @@ use bytes::BytesMut;
 pub(super) const SIZE: usize = 64 * 1024;
 /// Bytes that one read can bring at least.
 pub(super) const ROOM: usize = SIZE / 2;
+/// More of a message that is still to come is not copied.
+const LEFT_OVER: usize = SIZE / 4;
 /// Buffers kept for each thread. More are lent at a time only when connections wait for
 /// peers to take an answer.
 const KEPT: usize = 4;
@@ -35,24 +37,30 @@ pub(super) fn read(from: &mut impl Read, buffer: &mut BytesMut) -> io::Result<us
     })
 }
 
-/// Gives a buffer with what was left over room for a read.
+/// Gives a buffer with what was left over room for a read. A long beginning stays where
+/// it is: copied for each read, a peer that sends it in small pieces would be served for ever.
 pub(super) fn lend(buffer: &mut BytesMut) {
+    if buffer.len() > LEFT_OVER {
+        return buffer.reserve(ROOM);
+    }
     let mut lent = FREE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    lent.reserve(SIZE.max(buffer.len() + ROOM));
+    lent.reserve(SIZE);
     lent.extend_from_slice(buffer);
     *buffer = lent;
 }
 
 /// Takes it back, and leaves what was not used yet in memory of its own.
 pub(super) fn take_back(buffer: &mut BytesMut) {
-    if buffer.capacity() < SIZE / 4 {
+    if buffer.capacity() < LEFT_OVER || buffer.len() > LEFT_OVER {
         return;
     }
     let rest = BytesMut::from(&buffer[..]);
     let mut lent = std::mem::replace(buffer, rest);
     lent.clear();
+    // All of it shows again, so that one that grew for a large message is told apart.
+    lent.reserve(SIZE);
     FREE.with_borrow_mut(|free| {
-        if free.len() < KEPT {
+        if free.len() < KEPT && lent.capacity() <= 2 * SIZE {
             free.push(lent);
         }
     });
@@ -79,11 +87,28 @@ mod tests {
     }
 
     #[test]
-    fn a_long_beginning_has_room_for_the_rest() {
+    fn a_long_beginning_has_room_for_the_rest_and_is_not_copied_for_each_piece() {
         let mut buffer = BytesMut::from(&vec![1; 3 * SIZE][..]);
-        lend(&mut buffer);
-        assert!(buffer.capacity() - buffer.len() >= ROOM);
-        assert_eq!(buffer.len(), 3 * SIZE);
+        let (mut moves, mut place) = (0, buffer.as_ptr());
+        for _ in 0..1_000 {
+            lend(&mut buffer);
+            assert!(buffer.capacity() - buffer.len() >= ROOM);
+            moves += usize::from(std::mem::replace(&mut place, buffer.as_ptr()) != place);
+            buffer.extend_from_slice(&[1]);
+            take_back(&mut buffer);
+        }
+        assert_eq!(buffer.len(), 3 * SIZE + 1_000);
+        assert!(moves <= 2, "{moves}");
+    }
+
+    #[test]
+    fn what_grew_for_a_large_message_is_not_kept() {
+        let mut buffer = BytesMut::with_capacity(20 * SIZE);
+        buffer.resize(19 * SIZE + 1, 1);
+        drop(buffer.split_to(19 * SIZE));
+        take_back(&mut buffer);
+        assert_eq!(&buffer[..], [1]);
+        assert_eq!(FREE.with_borrow(Vec::len), 0);
     }
 
     #[test]
