@@ -57,10 +57,10 @@ pub(super) fn take_back(buffer: &mut BytesMut) {
     let rest = BytesMut::from(&buffer[..]);
     let mut lent = std::mem::replace(buffer, rest);
     lent.clear();
-    // All of it shows again, so that one that grew for a large message is told apart.
-    lent.reserve(SIZE);
+    // It grew for a large message, whatever part of it is left.
+    let grew = lent.try_reclaim(2 * SIZE + 1);
     FREE.with_borrow_mut(|free| {
-        if free.len() < KEPT && lent.capacity() <= 2 * SIZE {
+        if free.len() < KEPT && !grew {
             free.push(lent);
         }
     });
