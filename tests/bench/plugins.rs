@@ -1,7 +1,7 @@
 //! What a parked restreamer costs beside its sources: memory, CPU, and the time to begin.
 //!
 //! Runs the built-in policy on hosts that give it a source whose media flows, and news of
-//! it once a second, as a live restreamer has it; no media, sockets or streams. The goals
+//! it as seldom as a live restreamer has it in the long run; no media, sockets or streams. The goals
 //! are at the end of its table. `tests/bench/run plugins` runs it; with files behind
 //! it, it tells of each its size, the time to compile it, and the memory of a restreamer.
 
@@ -13,6 +13,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use restreamd::plugin::{Build, Config, Limits, Origin, Plugins, Runtime, admission};
+use restreamd::restreamer::host::news::SELDOM;
 use restreamd::restreamer::host::{
     Claim, Class, ConnectOptions, Facts, Failure, FetchFuture, FileOptions, Handover, Host, Job,
     Level, MoreTracks, Outcome, PublishOptions, Request, SourceId, SourceState, TargetFacts,
@@ -26,8 +27,6 @@ use tokio::task::JoinHandle;
 const RESTREAMERS: usize = 1_000;
 /// How long the steady state is measured.
 const STEADY: Duration = Duration::from_secs(20);
-/// News of a healthy source come so often.
-const NEWS: Duration = Duration::from_secs(1);
 /// Sources in a window of 20 ms, the default, are read at moments so far apart.
 const MOMENT: Duration = Duration::from_millis(5);
 /// The first of these moments.
@@ -45,14 +44,14 @@ struct Live {
 
 impl Live {
     fn new(parked: oneshot::Sender<Instant>, upgrade: broadcast::Receiver<()>) -> Self {
-        // Spread over the second, as dials are, but at the moments sources are read at:
+        // Spread, as dials are, but at the moments sources are read at:
         // news come with media.
-        let moments = (NEWS.as_millis() / MOMENT.as_millis()) as u32;
+        let moments = (SELDOM.as_millis() / MOMENT.as_millis()) as u32;
         let early = MOMENT * (rand::random::<u32>() % moments);
         Self {
             born: Instant::now(),
             parked: Some(parked),
-            next: *FIRST + NEWS + early,
+            next: *FIRST + SELDOM + early,
             upgrade,
         }
     }
@@ -138,7 +137,7 @@ impl Host for Live {
             };
             tokio::select! {
                 () = tokio::time::sleep_until(self.next) => {
-                    self.next += NEWS;
+                    self.next += SELDOM;
                     Wake::Facts(1)
                 }
                 () = timer => Wake::Timer,

@@ -4,6 +4,8 @@
 //! imports, `restreamer` implements it with real sources, and tests with scripts
 //! and a virtual clock. Nothing here knows wasm, sockets or tasks.
 
+pub mod news;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -25,7 +27,7 @@ pub type Properties = Vec<(String, String)>;
 pub enum Wake {
     /// The timeout passed.
     Timer,
-    /// The facts of a source or target changed in kind, or a second of media has passed.
+    /// The facts of a source or target changed in kind, or it goes on as it was, see [`news`].
     Facts(SourceId),
     /// A source is over.
     SourceEnded(SourceId, Failure),

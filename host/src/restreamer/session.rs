@@ -297,13 +297,13 @@ impl Shared {
             .open
             .iter()
             .map(|source| {
-                let facts = source.facts();
-                let moves = !facts.on_air || stream.is_live();
-                let state = match facts.state {
+                let seen = source.look();
+                let moves = !seen.on_air || stream.is_live();
+                let state = match seen.state {
                     SourceState::Flowing if !moves => SourceState::Stalled,
                     state => state,
                 };
-                (state, facts.on_air)
+                (state, seen.on_air)
             })
             .collect();
         self.board.lock().phase(states.into_iter())
@@ -453,7 +453,7 @@ impl Session {
             }
             Wake::Facts(id) => self
                 .shared
-                .with(*id, |source| source.facts().stall)
+                .with(*id, |source| source.look().stall)
                 .flatten(),
             _ => None,
         };

@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, unconstrained};
 use tokio::time::Instant;
 use tracing::{Instrument, debug, info, info_span};
 
-use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState, Stall};
+use super::host::{Class, ConnectOptions, Facts, Failure, SourceId, SourceState, Stall, news};
 use super::hosts::Hosts;
 use super::inbox::Inbox;
 use super::origin::{FILE_TIMEOUT, Origin, unplayable};
@@ -29,9 +29,7 @@ use crate::stream::{Feed, FeedId, Stream, Unit};
 
 /// A peer that asks for a reconnect sooner than this after the last one is not heard.
 const RECONNECT_EVERY: Duration = Duration::from_secs(1);
-/// News of a healthy source comes so often.
-const FACTS_EVERY: Duration = Duration::from_secs(1);
-/// They come with media, so that nobody is woken for them alone, unless none comes for
+/// News come with media, so that nobody is woken for them alone, unless none comes for
 /// so long.
 const FACTS_WAIT: Duration = Duration::from_millis(300);
 /// An alarm that is to move is moved before it wakes anybody.
@@ -41,6 +39,21 @@ const ALARM_SOON: Duration = Duration::from_millis(600);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// A peer that sends without a pause has the clock looked at so late.
 const LATE: Duration = Duration::from_secs(1);
+
+/// What is seen of a source at a glance.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance {
+    /// How far it is.
+    pub state: SourceState,
+    /// It was attached, and no other was since.
+    pub attached: bool,
+    /// The stream plays it.
+    pub on_air: bool,
+    /// How long media has come without a stall.
+    pub flowing: Duration,
+    /// How media has stopped, unless it is over.
+    pub stall: Option<Stall>,
+}
 
 /// An open source. Dropping it closes the connection.
 #[derive(Debug)]
@@ -63,7 +76,8 @@ struct State {
     granted: Option<Instant>,
     /// Since when media flows without a stall.
     flowing: Option<Instant>,
-    /// Why it ended.
+    /// When it ended, and why.
+    ended: Option<Instant>,
     failure: Option<Failure>,
     /// A policy has heard of that.
     told: bool,
@@ -75,9 +89,23 @@ impl State {
             state: SourceState::Dialing,
             granted: None,
             flowing: None,
+            ended: None,
             failure: None,
             told: false,
         }
+    }
+
+    fn end(&mut self) {
+        self.state = SourceState::Ended;
+        self.ended = Some(Instant::now());
+    }
+
+    /// For how long media has flowed without a stall, or had when it ended.
+    fn flowed(&self) -> Duration {
+        let until = self.ended.unwrap_or_else(Instant::now);
+        self.flowing.map_or(Duration::ZERO, |since| {
+            until.saturating_duration_since(since)
+        })
     }
 }
 
@@ -187,37 +215,59 @@ impl Source {
         )
     }
 
-    /// What is known of it.
-    pub fn facts(&self) -> Facts {
+    /// How it is, without what takes time to work out.
+    pub fn look(&self) -> Glance {
+        self.look_and(|_, _| ()).0
+    }
+
+    /// One lock after the other, never two at a time: others nest them.
+    fn look_and<T>(&self, more: impl FnOnce(&Progress, std::time::Instant) -> T) -> (Glance, T) {
         let now = Instant::now().into_std();
         let (attached, on_air) = self.standing();
         let (state, flowing) = {
             let state = self.state.lock();
-            (
-                state.state,
-                state
-                    .flowing
-                    .map_or(Duration::ZERO, |since| since.elapsed()),
-            )
+            (state.state, state.flowed())
         };
         let progress = self.progress.lock();
-        let age = |lane| progress.age(lane, now).unwrap_or_default();
         let stall = self.stall.and_then(|limit| progress.stall(now, limit));
         let state = match (state, stall) {
             (SourceState::Dialing | SourceState::Flowing, Some(_)) => SourceState::Stalled,
             (state, _) => state,
         };
-        Facts {
+        let glance = Glance {
             state,
             attached,
             on_air,
-            video: progress.video(now).map(|facts| (facts, age(Lane::Video))),
-            audio: progress.audio(now).map(|facts| (facts, age(Lane::Audio))),
-            more: progress.more(now),
-            gop: progress.gop(),
-            bytes: progress.bytes(),
             flowing,
             stall: stall.filter(|_| state != SourceState::Ended),
+        };
+        (glance, more(&progress, now))
+    }
+
+    /// What is known of it.
+    pub fn facts(&self) -> Facts {
+        let (glance, known) = self.look_and(|progress, now| {
+            let age = |lane| progress.age(lane, now).unwrap_or_default();
+            (
+                progress.video(now).map(|facts| (facts, age(Lane::Video))),
+                progress.audio(now).map(|facts| (facts, age(Lane::Audio))),
+                progress.more(now),
+                progress.gop(),
+                progress.bytes(),
+            )
+        });
+        let (video, audio, more, gop, bytes) = known;
+        Facts {
+            state: glance.state,
+            attached: glance.attached,
+            on_air: glance.on_air,
+            video,
+            audio,
+            more,
+            gop,
+            bytes,
+            flowing: glance.flowing,
+            stall: glance.stall,
         }
     }
 }
@@ -235,7 +285,7 @@ impl Drop for Reader {
         if std::thread::panicking() {
             let failure = Failure::new(Class::Other, "the reader of the source failed");
             let mut state = self.state.lock();
-            state.state = SourceState::Ended;
+            state.end();
             state.failure = Some(failure.clone());
             self.inbox.ended(self.id, failure);
         }
@@ -273,7 +323,7 @@ impl Reader {
             }
         };
         info!(class = failure.class.as_str(), reason = %failure, bytes = self.feed.progress().lock().bytes(), "source ended");
-        self.state.lock().state = SourceState::Ended;
+        self.state.lock().end();
         let (inbox, id, state) = (self.inbox.clone(), self.id, self.state.clone());
         drop(self);
         let mut state = state.lock();
@@ -309,7 +359,7 @@ impl Reader {
         options: &ConnectOptions,
         opening: Opening,
     ) -> Failure {
-        let mut news = Instant::now() + FACTS_EVERY;
+        let mut news = self.next_news();
         let mut successor: Option<Successor> = None;
         let mut asked: Option<Instant> = None;
         // Why the old connection ended, while another one may still take over.
@@ -345,8 +395,9 @@ impl Reader {
                 },
                 heard = dialed.next(), if lost.is_none() => {
                     let mut heard = heard.map(Some);
+                    let now = Instant::now();
                     while let Ok(Some(Heard::Media(media))) = heard {
-                        if self.hear(media) {
+                        if self.hear(media, now) {
                             self.hosts.reached(url.host(), url.port());
                         }
                         heard = dialed.at_hand();
@@ -354,7 +405,7 @@ impl Reader {
                     self.feed.depart();
                     if Instant::now() >= news && self.state.lock().state == SourceState::Flowing {
                         self.inbox.facts(self.id);
-                        news = Instant::now() + FACTS_EVERY;
+                        news = self.next_news();
                     }
                     match heard {
                         Ok(Some(Heard::Reconnect(to))) => {
@@ -379,7 +430,7 @@ impl Reader {
                 if let Some(failure) = self.judge(opening) {
                     return failure;
                 }
-                news = Instant::now() + FACTS_EVERY;
+                news = self.next_news();
             }
         }
     }
@@ -387,14 +438,14 @@ impl Reader {
     /// Plays a file until there is a reason to stop.
     async fn play(&mut self, origin: &Origin, mut playing: Playing) -> Failure {
         let opening = Opening::new(FILE_TIMEOUT);
-        let mut news = Instant::now() + FACTS_EVERY;
+        let mut news = self.next_news();
         loop {
             let check = self.next_check(opening, news);
             tokio::select! {
                 biased;
                 media = playing.next() => match media {
                     Ok(Some(media)) => {
-                        self.hear(media);
+                        self.hear(media, Instant::now());
                         self.feed.depart();
                     }
                     Ok(None) => return Failure::new(Class::Ended, format!("{origin} is played to its end")),
@@ -404,7 +455,7 @@ impl Reader {
                     if let Some(failure) = self.judge(opening) {
                         return failure;
                     }
-                    news = Instant::now() + FACTS_EVERY;
+                    news = self.next_news();
                 }
             }
         }
@@ -414,21 +465,22 @@ impl Reader {
     fn succeed(&mut self, ready: Ready) -> Dialed {
         info!("reconnected as the peer asked");
         self.feed.resume();
+        let now = Instant::now();
         for unit in &ready.units {
-            self.take(unit);
+            self.take(unit, now);
         }
         self.feed.depart();
         ready.dialed
     }
 
-    /// One media message; true when media begins with it.
-    fn hear(&mut self, media: Media) -> bool {
-        Unit::classify(media).is_some_and(|unit| self.take(&unit))
+    /// One media message that came now; true when media begins with it.
+    fn hear(&mut self, media: Media, now: Instant) -> bool {
+        Unit::classify(media).is_some_and(|unit| self.take(&unit, now))
     }
 
     /// One unit; true when media begins with it.
-    fn take(&mut self, unit: &Unit) -> bool {
-        self.feed.push(unit);
+    fn take(&mut self, unit: &Unit, now: Instant) -> bool {
+        self.feed.push_at(unit, now);
         if !unit.is_frame() {
             return false;
         }
@@ -468,6 +520,16 @@ impl Reader {
         }
     }
 
+    /// When a policy is told again that it goes on.
+    fn next_news(&self) -> Instant {
+        let flowing = {
+            let state = self.state.lock();
+            (state.state == SourceState::Flowing).then(|| state.flowed())
+        };
+        let on_air = self.stream.on_air() == Some(self.feed.id());
+        Instant::now() + news::gap(on_air, flowing)
+    }
+
     /// When the clock is to be looked at if nothing comes from now on.
     fn next_check(&self, opening: Opening, news: Instant) -> Instant {
         match self.stage() {
@@ -477,7 +539,7 @@ impl Reader {
         }
     }
 
-    /// The next second, or the moment a stall would show.
+    /// The next news, or the moment a stall would show.
     fn next_look(&self, news: Instant) -> Instant {
         if self.state.lock().state == SourceState::Stalled {
             return news;
@@ -491,8 +553,8 @@ impl Reader {
         due.map_or(news, |due| due.min(news))
     }
 
-    /// Looks at the clock: it may be too late for a begin, a stall changes the state, a
-    /// second brings news.
+    /// Looks at the clock: it may be too late for a begin, a stall changes the state, or
+    /// it is time for news.
     fn judge(&mut self, opening: Opening) -> Option<Failure> {
         let stage = self.stage();
         if stage == Stage::Silent {
@@ -712,7 +774,7 @@ mod tests {
             let Ok(Heard::Media(media)) = dialed.next().await else {
                 panic!("media");
             };
-            reader.hear(media);
+            reader.hear(media, Instant::now());
             state.lock().state
         };
         for at in [0, 999] {

@@ -85,9 +85,9 @@ impl Headers {
             .map(|payload| Wire::media(type_id::DATA_AMF0, 0, payload));
         let tracks = self
             .headers
-            .0
+            .messages
             .iter()
-            .chain(&self.settings.0)
+            .chain(&self.settings.messages)
             .map(|message| {
                 let kind = if message.lane == Lane::Video {
                     type_id::VIDEO
@@ -112,11 +112,11 @@ impl Headers {
             .metadata
             .iter()
             .map(|payload| unit(Lane::Data, Content::Metadata, payload));
-        let headers = self.headers.0.iter().map(|message| {
+        let headers = self.headers.messages.iter().map(|message| {
             let track = message.first();
             unit(message.lane, Content::Header { track }, &message.payload)
         });
-        let settings = self.settings.0.iter().map(|message| {
+        let settings = self.settings.messages.iter().map(|message| {
             let track = message.first();
             unit(message.lane, Content::Setting { track }, &message.payload)
         });
@@ -140,7 +140,11 @@ impl Message {
 
 /// Messages of one sort, oldest first, none of which later ones replace wholly.
 #[derive(Clone, Debug, Default)]
-struct Kept(Vec<Message>);
+struct Kept {
+    messages: Vec<Message>,
+    /// The lowest track of each kind, asked for each frame.
+    lowest: [Option<u8>; 3],
+}
 
 impl Kept {
     /// True when it changes something, also when there is no room to keep it.
@@ -153,14 +157,14 @@ impl Kept {
         let overlaps = |message: &Message| {
             message.lane == lane && message.tracks.iter().any(|track| tracks.contains(track))
         };
-        let last = self.0.iter().rposition(overlaps);
-        if last.is_some_and(|last| self.0[last].payload == payload) {
+        let last = self.messages.iter().rposition(overlaps);
+        if last.is_some_and(|last| self.messages[last].payload == payload) {
             return false;
         }
         // In the place of what it replaces, but behind all that it changes in part.
         let mut place = None;
         let mut at = 0;
-        self.0.retain(|message| {
+        self.messages.retain(|message| {
             let replaced =
                 message.lane == lane && message.tracks.iter().all(|t| tracks.contains(t));
             if replaced {
@@ -173,10 +177,10 @@ impl Kept {
             }
             !replaced
         });
-        if self.0.len() < MAX_TRACKS && tracks.len() <= MAX_TRACKS {
+        if self.messages.len() < MAX_TRACKS && tracks.len() <= MAX_TRACKS {
             let payload = compact(payload);
-            let place = place.unwrap_or(self.0.len());
-            self.0.insert(
+            let place = place.unwrap_or(self.messages.len());
+            self.messages.insert(
                 place,
                 Message {
                     lane,
@@ -185,23 +189,31 @@ impl Kept {
                 },
             );
         }
+        self.note_lowest();
         true
     }
 
     fn lowest(&self, lane: Lane) -> Option<u8> {
-        let of_lane = self.0.iter().filter(|message| message.lane == lane);
-        of_lane.flat_map(|message| &message.tracks).copied().min()
+        self.lowest[lane as usize]
+    }
+
+    fn note_lowest(&mut self) {
+        self.lowest = [Lane::Video, Lane::Audio, Lane::Data].map(|lane| {
+            let of_lane = self.messages.iter().filter(|message| message.lane == lane);
+            of_lane.flat_map(|message| &message.tracks).copied().min()
+        });
     }
 
     fn keep_tracks_of(&mut self, other: &Self) -> bool {
-        let before = self.0.len();
+        let before = self.messages.len();
         let has = |lane: Lane, track: u8| {
-            let mut others = other.0.iter();
+            let mut others = other.messages.iter();
             others.any(|message| message.lane == lane && message.tracks.contains(&track))
         };
-        self.0
+        self.messages
             .retain(|message| message.tracks.iter().all(|track| has(message.lane, *track)));
-        self.0.len() < before
+        self.note_lowest();
+        self.messages.len() < before
     }
 }
 

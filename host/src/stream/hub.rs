@@ -553,7 +553,13 @@ impl Feed {
     /// One unit, in the order it came. [`Feed::depart`] must follow when no other is at
     /// hand: units that came together leave together.
     pub fn push(&mut self, unit: &Unit) {
-        let now = tokio::time::Instant::now().into_std();
+        self.push_at(unit, tokio::time::Instant::now());
+    }
+
+    /// The same for what came then: to ask the clock for each unit costs as much as to
+    /// classify it.
+    pub fn push_at(&mut self, unit: &Unit, came: tokio::time::Instant) {
+        let now = came.into_std();
         let is_new = self.headers.take(unit);
         let unit = &*self.headers.judge(unit);
         self.progress.lock().observe(unit, now);

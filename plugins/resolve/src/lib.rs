@@ -108,6 +108,8 @@ impl Restreamer for Resolve {
                 };
             }
             if let Some(error) = failure {
+                // News of what plays well are seldom: until now it was live.
+                let _ = stalled(source.as_ref(), &mut retry);
                 source = None;
                 let now = runtime::now_ms();
                 let wait = retry.failed(Class::from(&error), now, runtime::random_u32());

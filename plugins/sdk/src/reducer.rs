@@ -60,7 +60,7 @@ pub enum Event {
     Began(Vec<u32>),
     /// The time of [`Action::WakeAt`] has come.
     Timer,
-    /// What the host knows of a source: it has changed, or a second of media has passed.
+    /// What the host knows of a source: it has changed, or goes on as it was.
     Source(u32, Facts),
     /// What the host knows of a target, likewise.
     Target(u32, TargetFacts),

@@ -191,6 +191,8 @@ impl Sources {
     /// A source is over.
     pub fn ended(&mut self, deck: &mut impl Deck, id: u32, error: &IoError) {
         let now = deck.now_ms();
+        // News of what plays well are seldom: until now it was live.
+        let flowed = deck.look(id).flowing_ms;
         deck.close(id);
         if self.leaving == Some(id) {
             self.leaving = None;
@@ -200,6 +202,9 @@ impl Sources {
         }
         if let Some(rung) = self.rungs.iter_mut().find(|rung| rung.open == Some(id)) {
             rung.open = None;
+            if flowed > 0 {
+                rung.retry.media(now, flowed);
+            }
             rung.fail(deck, error, now);
         }
     }

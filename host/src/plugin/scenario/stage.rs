@@ -12,7 +12,7 @@ use super::document::{Fate, Phase, Play, Scenario, What, fits};
 use super::record::{Attempt, DIALS, Record, Seen, clock};
 use crate::restreamer::host::{
     AudioFacts, Claim, Class, Facts, Failure, Handover, MoreTracks, Properties, Response, SourceId,
-    SourceState, Stall, TargetFacts, TargetState, VideoFacts, Wake,
+    SourceState, Stall, TargetFacts, TargetState, VideoFacts, Wake, news,
 };
 
 /// Calls and waits of one run: a policy that needs more spins.
@@ -32,6 +32,8 @@ const GOP: u64 = 1_000;
 const TIMEOUT: (Duration, Duration) = (Duration::from_secs(600), Duration::from_millis(500));
 /// A new instance after a trap starts so late.
 const RESTART: u64 = 1_000;
+/// The first news of media, and what a target has of them.
+const OFTEN: u64 = news::OFTEN.as_millis() as u64;
 /// The policy's clock does not begin at zero.
 const CLOCK: u64 = 77_000_000;
 
@@ -52,7 +54,7 @@ enum Coming {
     Event(usize),
     Overdue,
     Begins(SourceId),
-    Second(SourceId),
+    News(SourceId),
     Silent(SourceId),
     Resumes(SourceId),
     OnAir(SourceId),
@@ -435,7 +437,7 @@ impl Stage {
         let state = source.map_or(SourceState::Ended, Source::state);
         let play = source.and_then(|source| source.play.as_ref());
         let flowing = match (state, source.and_then(|source| source.since)) {
-            (SourceState::Flowing, Some(since)) => self.now - since,
+            (SourceState::Flowing | SourceState::Ended, Some(since)) => self.now - since,
             _ => 0,
         };
         let seen = source.is_some_and(|source| source.began.is_some());
@@ -731,13 +733,15 @@ impl Stage {
                 }
             }
             Coming::Begins(id) => self.begins(id),
-            Coming::Second(id) => {
-                if self
-                    .find(id)
-                    .is_some_and(|source| source.state() == SourceState::Flowing)
-                {
+            Coming::News(id) => {
+                let of = self.find(id);
+                if let Some(of) = of.filter(|of| of.state() == SourceState::Flowing) {
+                    let flowing = of
+                        .since
+                        .map(|since| Duration::from_millis(self.now - since));
+                    let gap = news::gap(!of.target && self.on_air == Some(id), flowing);
                     self.news(id);
-                    self.plan(self.now + 1_000, Coming::Second(id));
+                    self.plan(self.now + gap.as_millis() as u64, Coming::News(id));
                 }
             }
             Coming::Silent(id) => self.silent(id),
@@ -792,7 +796,7 @@ impl Stage {
             let began = self.source(id).filter(|open| open.began.is_some());
             if let Some(target) = began {
                 target.since = moves.then_some(now);
-                self.plan(now + 1_000, Coming::Second(id));
+                self.plan(now + OFTEN, Coming::News(id));
                 self.news(id);
             }
             if gone {
@@ -839,7 +843,7 @@ impl Stage {
                 }
             }
         }
-        self.plan(now + 1_000, Coming::Second(id));
+        self.plan(now + OFTEN, Coming::News(id));
         if self.attached == Some(id) {
             self.goes_on_air(id);
         }
@@ -867,7 +871,7 @@ impl Stage {
         };
         (source.stalled, source.since) = (None, Some(now));
         self.trace(&format!("media of source {id} again"));
-        self.plan(now + 1_000, Coming::Second(id));
+        self.plan(now + OFTEN, Coming::News(id));
         if self.attached == Some(id) {
             self.goes_on_air(id);
         }
