@@ -11,6 +11,7 @@ use restreamd::auth::{Act, Auth, Secret};
 use restreamd::author::{self, Language};
 use restreamd::config::{Config, KEYS, StoreKind};
 use restreamd::operator::{self, Access, Node};
+use restreamd::plugin::grants::HttpHost;
 use restreamd::plugin::scenario;
 use restreamd::secrets::Secrets;
 use restreamd::{demo, plugin, telemetry};
@@ -143,6 +144,10 @@ enum PluginCommand {
         /// Another property of the type; may be given more than once.
         #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
         set: Vec<(String, String)>,
+        /// A host, with or without a port, that it may ask by the `http` import; may be
+        /// given more than once.
+        #[arg(long, value_name = "HOST")]
+        grant_http: Vec<HttpHost>,
         /// End after so long, such as 10s; without media it fails then.
         #[arg(long = "for", value_name = "TIME", value_parser = span)]
         lasts: Option<Duration>,
@@ -332,11 +337,13 @@ fn main() -> ExitCode {
             file,
             url,
             set,
+            grant_http,
             lasts,
         }) => run(author::try_out(author::Trial {
             file,
             url,
             set,
+            http: grant_http,
             lasts,
         })),
         Command::Plugin(PluginCommand::Component {

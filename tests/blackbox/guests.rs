@@ -12,6 +12,7 @@ use restreamd_tests::player::Player;
 use restreamd_tests::plugins;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::source::Source;
+use toml::{Table, Value};
 
 use crate::{SOON, node};
 
@@ -299,6 +300,40 @@ fn flood_of_log_lines_is_cut() {
     // The guest writes without end; what comes through is bounded by lines per second.
     assert!((1..500).contains(&lines), "{lines} lines in some 3 s");
     neighbour.is_unharmed();
+}
+
+#[test]
+fn a_type_may_have_its_own_number_of_log_lines() {
+    let source = Source::open(&Clip::small());
+    let heard = |lines: u32| {
+        let of_type = Table::from_iter([("log_lines".to_owned(), Value::from(lines))]);
+        let overrides = Table::from_iter([("log-flood".to_owned(), Value::from(of_type))]);
+        let host = node()
+            .plugin("log-flood")
+            .set("plugins.overrides", overrides)
+            .start();
+        let api = host.client();
+        api.start(&guest("log-flood", &source));
+        // Told at the end of a second, as the guest goes on.
+        let count = || {
+            let logs = host.logs();
+            let seconds = logs.iter().filter(|line| line.contains("left out"));
+            let lines = logs
+                .iter()
+                .filter(|line| line.contains("flood") && line.contains("restreamd::guest"));
+            (lines.count(), seconds.count())
+        };
+        eventually("three seconds of the flood", SOON, || {
+            let (lines, seconds) = count();
+            when(seconds >= 3, || format!("{seconds} s"))?;
+            Ok((lines, seconds))
+        })
+    };
+    let (few, seconds) = heard(3);
+    assert!(few <= 3 * (seconds + 1), "{few} lines in {seconds} s");
+    let (many, seconds) = heard(50);
+    let expected = 50 * seconds;
+    assert!(many >= expected, "{many} lines in {seconds} s");
 }
 
 #[test]

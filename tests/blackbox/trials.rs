@@ -9,6 +9,7 @@ use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::player::Player;
 use restreamd_tests::plugins::component;
 use restreamd_tests::proc::Running;
+use restreamd_tests::resolver::{Resolver, Said};
 use restreamd_tests::source::Source;
 
 use crate::SOON;
@@ -93,5 +94,23 @@ fn a_trial_ends_well_when_its_time_is_over() {
     let source = Source::open(&Clip::small());
     let url = source.url("live/stream1");
     let mut trial = trial(&component("rtmp"), &["--url", &url, "--for", "3s"]);
+    assert!(trial.wait(STARTED).success(), "{}", trial.stderr.text());
+}
+
+#[test]
+fn a_trial_asks_by_http_only_whom_its_author_grants() {
+    let source = Source::open(&Clip::small());
+    let url = source.url("live/stream1");
+    let resolver = Resolver::open(move |_| Said::text(200, &url));
+    let endpoint = format!("endpoint={}", resolver.url("/url"));
+    let granted = resolver.addr().to_string();
+    let plugin = component("resolve");
+    let arguments = ["--set", &endpoint, "--for", "3s"];
+    let mut refused = trial(&plugin, &arguments);
+    let status = refused.wait(STARTED);
+    let said = refused.stderr.text();
+    assert!(!status.success() && said.contains("http = ["), "{said}");
+    let granting = [&arguments[..], &["--grant-http", &granted]].concat();
+    let mut trial = trial(&plugin, &granting);
     assert!(trial.wait(STARTED).success(), "{}", trial.stderr.text());
 }

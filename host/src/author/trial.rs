@@ -18,6 +18,7 @@ use crate::config::{Config, StoreKind};
 use crate::gate::Access;
 use crate::http::Client;
 use crate::id::RestreamType;
+use crate::plugin::grants::HttpHost;
 use crate::plugin::{Description, Direction};
 use crate::secrets::Secrets;
 use crate::{demo, plugin, telemetry};
@@ -48,6 +49,8 @@ pub struct Options {
     pub url: Option<String>,
     /// Its other properties.
     pub set: Vec<(String, String)>,
+    /// What its `http` import may ask.
+    pub http: Vec<HttpHost>,
     /// Ends after so long; else at Ctrl-C.
     pub lasts: Option<Duration>,
 }
@@ -67,7 +70,7 @@ pub async fn try_out(options: Options) -> anyhow::Result<()> {
     let folder = tempfile::tempdir().context("the temporary folder")?;
     let place = folder.path().join(format!("{kind}.wasm"));
     copy(&options.file, &place)?;
-    let config = config(&kind, folder.path());
+    let config = config(&kind, folder.path(), options.http.clone());
     let secrets = Secrets::load(&config)?;
     let auth = Auth::new(&crate::app::auth_settings(&config, &secrets))?;
     let app = App::start(config, &secrets).await?;
@@ -139,7 +142,7 @@ fn copy(file: &Path, place: &Path) -> anyhow::Result<()> {
     std::fs::rename(&new, place).with_context(|| place.display().to_string())
 }
 
-fn config(kind: &RestreamType, folder: &Path) -> Config {
+fn config(kind: &RestreamType, folder: &Path, http: Vec<HttpHost>) -> Config {
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config {
         api_listen: loopback,
@@ -151,6 +154,10 @@ fn config(kind: &RestreamType, folder: &Path) -> Config {
     config.rtmp.publish = Some(Access::Open);
     config.plugins.dir = Some(folder.to_owned());
     config.plugins.replace = vec![kind.clone()];
+    if !http.is_empty() {
+        let own = config.plugins.overrides.entry(kind.clone()).or_default();
+        own.grants.http = Some(http);
+    }
     config
 }
 

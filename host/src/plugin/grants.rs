@@ -95,6 +95,13 @@ impl TryFrom<String> for HostPattern {
 impl TryFrom<String> for HttpHost {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for HttpHost {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
         let bare = text.parse::<IpAddr>().is_ok();
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !bare && !port.ends_with(']') => {
@@ -102,7 +109,7 @@ impl TryFrom<String> for HttpHost {
                 let port = port.map_err(|_| format!("`{text}` has no port behind its colon"))?;
                 (host, Some(port))
             }
-            _ => (text.as_str(), None),
+            _ => (text, None),
         };
         Ok(Self {
             host: host.parse()?,
