@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod build;
 mod cache;
+mod clock;
 pub mod description;
 pub mod engine;
 mod folder;

@@ -228,7 +228,7 @@ pub async fn admit_under(
             .call_describe(&mut store)
             .await
     };
-    let described = tokio::time::timeout(CALL, describe).await;
+    let described = tokio::time::timeout(CALL, runtime.clock.timed(describe)).await;
     let described = described
         .map_err(|_| Rejected::Misbehaved(format!("describe took longer than {CALL:?}")))?;
     let described = described.map_err(|error| {
@@ -245,6 +245,7 @@ pub async fn admit_under(
         capabilities: compiled.capabilities,
         description: Arc::new(description),
         engine: runtime.engine.clone(),
+        clock: runtime.clock.clone(),
         pre: compiled.pre,
         limits,
         instances: AtomicU64::new(0),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::Engine;
 
+use super::clock::Clock;
 use super::description::Description;
 use super::instance::{self, Crash, Ctx};
 use super::limits::{CALL, Limits};
@@ -24,6 +25,7 @@ pub struct Build {
     pub(super) capabilities: Vec<String>,
     pub(super) description: Arc<Description>,
     pub(super) engine: Engine,
+    pub(super) clock: Clock,
     pub(super) pre: PolicyPre<Ctx>,
     pub(super) limits: Limits,
     pub(super) instances: AtomicU64,
@@ -58,7 +60,8 @@ impl Build {
     ) -> Result<Outcome, Crash> {
         let _counted = Counted::new(&self.instances);
         let store = instance::store(&self.engine, host, &self.limits);
-        instance::run(&self.pre, store, &self.limits, job, former).await
+        let run = instance::run(&self.pre, store, &self.limits, job, former);
+        self.clock.timed(run).await
     }
 
     /// Asks whether properties make a provision that can run.
@@ -72,7 +75,7 @@ impl Build {
                 .call_check(&mut store, &properties)
                 .await
         };
-        let checked = tokio::time::timeout(CALL, check)
+        let checked = tokio::time::timeout(CALL, self.clock.timed(check))
             .await
             .map_err(|_| format!("took longer than {CALL:?}"))?;
         let problems = checked

@@ -9,8 +9,8 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Engine};
 
 use super::cache::Cache;
+use super::clock::Clock;
 use super::instance::Ctx;
-use super::limits::TICK;
 use super::wit;
 
 /// Stack of a guest, and what host functions may use on top of it.
@@ -22,6 +22,7 @@ const FIBER_STACK: usize = 512 << 10;
 #[derive(Clone)]
 pub struct Runtime {
     pub(super) engine: Engine,
+    pub(super) clock: Clock,
     pub(super) linker: Arc<Linker<Ctx>>,
     cache: Option<Cache>,
 }
@@ -33,8 +34,7 @@ impl std::fmt::Debug for Runtime {
 }
 
 impl Runtime {
-    /// Starts the engine and the thread that ticks its clock; the thread ends with
-    /// the last handle.
+    /// Starts the engine and its clock.
     pub fn start() -> wasmtime::Result<Self> {
         let mut config = Config::new();
         config
@@ -43,21 +43,13 @@ impl Runtime {
             .max_wasm_stack(WASM_STACK)
             .async_stack_size(FIBER_STACK);
         let engine = Engine::new(&config)?;
-        let weak = engine.weak();
-        std::thread::Builder::new()
-            .name("plugin-clock".to_owned())
-            .spawn(move || {
-                while let Some(engine) = weak.upgrade() {
-                    engine.increment_epoch();
-                    drop(engine);
-                    std::thread::sleep(TICK);
-                }
-            })?;
+        let clock = Clock::start(&engine)?;
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wit::Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |ctx: &mut Ctx| ctx)?;
         Ok(Self {
             engine,
+            clock,
             linker: Arc::new(linker),
             cache: None,
         })
