@@ -7,7 +7,7 @@
 pub mod mirror;
 pub mod placement;
 mod reconciler;
-mod snapshot;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
