@@ -17,7 +17,11 @@ use crate::{BINARY, SOON, nodes};
 /// What a node answers within when etcd does not: `etcd.timeout_ms`, and time to say it.
 const REFUSAL: Duration = Duration::from_secs(6);
 /// What a node says of an etcd that is gone.
-const GONE: [&str; 2] = ["etcd cannot be watched", "the store cannot be followed"];
+const GONE: [&str; 3] = [
+    "etcd cannot be watched",
+    "the store cannot be followed",
+    "the store is unavailable",
+];
 
 fn pull(n: usize) -> Provision {
     let (guid, stream) = (format!("stored-{n}"), format!("live/stored{n}"));

@@ -50,18 +50,18 @@ impl Failure {
     fn of_status(status: Status) -> Self {
         match status.code() {
             Code::NotFound => Self::NoSuchLease,
-            Code::OutOfRange => Self::OutOfRange(Arc::new(status)),
+            Code::OutOfRange => Self::OutOfRange(Said::new(&status)),
             // Wrong or old credentials, a full disk, a request that etcd's settings forbid.
             Code::Unauthenticated
             | Code::PermissionDenied
             | Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::ResourceExhausted
-            | Code::Unimplemented => Self::NotDone(Arc::new(status)),
+            | Code::Unimplemented => Self::NotDone(Said::new(&status)),
             Code::Unavailable if status.message() == NO_LEADER || unconnected(&status) => {
-                Self::NotDone(Arc::new(status))
+                Self::NotDone(Said::new(&status))
             }
-            _ => Self::Unknown(Arc::new(status)),
+            _ => Self::Unknown(Said::new(&status)),
         }
     }
 
@@ -78,7 +78,7 @@ impl Failure {
         if cause.is::<NoAnswer>() {
             return true;
         }
-        let code = cause.downcast_ref::<Status>().map(Status::code);
+        let code = cause.downcast_ref::<Said>().map(|said| said.code);
         // The last is etcd's for a login from before the users were changed.
         matches!(code, Some(Code::Unauthenticated | Code::InvalidArgument))
     }
@@ -91,6 +91,31 @@ impl Failure {
             }
             Self::NoSuchLease => Error::NoSuchLease,
         }
+    }
+}
+
+/// What etcd, or the way to it, said.
+#[derive(Debug, thiserror::Error)]
+#[error("{text} ({code:?})")]
+pub(super) struct Said {
+    code: Code,
+    text: String,
+}
+
+impl Said {
+    /// Short: a status shows each error of a chain twice.
+    fn new(status: &Status) -> Cause {
+        let mut last: Option<&dyn StdError> = None;
+        let mut source = status.source();
+        while let Some(error) = source {
+            last = Some(error);
+            source = error.source();
+        }
+        let text = last.map_or_else(|| status.message().to_owned(), ToString::to_string);
+        Arc::new(Self {
+            code: status.code(),
+            text,
+        })
     }
 }
 

@@ -12,7 +12,6 @@ use restreamd_tests::etcd::{Builder, Etcd as Server};
 use tokio::time::timeout;
 
 use super::Etcd;
-use crate::auth::Secret;
 use crate::config::{self, StoreKind};
 use crate::store::{Error, Page, Store, Txn, Watch};
 
@@ -357,21 +356,18 @@ async fn users_are_let_in_by_their_password_also_after_etcd_restarts() {
     ] {
         server.ctl(command);
     }
-    let settings = config::Etcd {
-        user: Some("host".to_owned()),
-        password: Some(Secret::new("secret")),
-        ..config::Etcd::default()
-    };
+    let read = |text: &str| -> config::Etcd { toml::from_str(text).unwrap() };
+    let settings = read("user = \"host\"\npassword = \"secret\"");
     let store = with(&server.url(), &settings);
     let first = store.txn(Txn::new().put("a", "1")).await.unwrap();
     let mut watch = store.watch("", first).await.unwrap();
     let lease = store.lease(TTL).await.unwrap();
     store.keep_alive(lease).await.unwrap();
     for wrong in [
-        config::Etcd {
-            password: Some(Secret::new("guessed")),
-            ..settings.clone()
-        },
+        read(
+            "user = \"host\"
+password = \"guessed\"",
+        ),
         config::Etcd {
             prefix: "/other/".to_owned(),
             ..settings.clone()
