@@ -22,7 +22,7 @@ use gate::Gates;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{self, Auth};
-use crate::cluster::{Cluster, Identity};
+use crate::cluster::{self, Cluster, Home, Identity, Membership, Proof};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
 use crate::flv::MediaDir;
@@ -57,8 +57,10 @@ pub struct App {
     pub tls: bool,
     /// Makes tokens.
     pub auth: Auth,
-    /// Stops the node.
+    /// Stops the node at once.
     pub drain: Drain,
+    /// The node among others; it is told to leave here.
+    pub cluster: Cluster,
     restreamers: Restreamers,
     api_handle: Handle<SocketAddr>,
     api_task: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -96,7 +98,11 @@ impl App {
         let runtime =
             Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
         let plugins = Plugins::load(runtime, plugin_config(&config)).await?;
-        let streams = Streams::new(config.stream.clone());
+        let shared = is_shared(config.store);
+        let streams = match shared {
+            true => Streams::of_a_cluster(config.stream.clone()),
+            false => Streams::new(config.stream.clone()),
+        };
         let policy = Arc::new(Policy::new(config.dial.clone(), own));
         let bounds = restreamer::Limits {
             sources: config.limits.sources,
@@ -116,19 +122,30 @@ impl App {
             group: config.node_group.clone(),
             sub_group: "default".to_owned(),
             address: advertise::address(config.advertise.as_deref(), rtmp_addr),
+            rtmp: advertise::reachable(config.advertise.as_deref(), rtmp_addr),
+            api: advertise::reachable(config.advertise.as_deref(), api_addr),
+            api_tls: config.api.tls_cert.is_some(),
             capacity: config.limits.pulls,
             app_capacity: app_pulls(&config),
         };
-        let cluster = Cluster::new(
-            identity,
-            store.clone(),
-            restreamers.clone(),
-            streams.clone(),
-            limits.clone(),
-            drain.clone(),
-        );
+        let parts = (restreamers.clone(), streams.clone(), limits.clone());
+        let cluster = match shared {
+            true => member(&config, identity, store.clone(), parts, &drain)?,
+            false => {
+                let (restreamers, streams, limits) = parts;
+                Cluster::new(
+                    identity,
+                    store.clone(),
+                    restreamers,
+                    streams,
+                    limits,
+                    drain.clone(),
+                )
+            }
+        };
         drain.spawn(cluster.clone().run().instrument(info_span!("cluster")));
         cluster.started().await;
+        cluster.joined().await?;
         follow_swaps(&plugins, &restreamers, &drain);
         drain.spawn(plugins.clone().follow(drain.clone()));
 
@@ -168,6 +185,7 @@ impl App {
             Arc::new(StreamNames {
                 group: config.node_group.clone(),
                 streams: streams.clone(),
+                cluster: cluster.clone(),
             }),
             provision::Config {
                 is_self: is_self(policy, own_names(&config), rtmp_addr.port()),
@@ -197,7 +215,7 @@ impl App {
             plugins,
             restreamers: restreamers.clone(),
             streams,
-            cluster,
+            cluster: cluster.clone(),
             provisions,
             auth: auth.clone(),
             config: Arc::new(config.api.clone()),
@@ -222,6 +240,7 @@ impl App {
             tls,
             auth,
             drain,
+            cluster,
             restreamers,
             api_handle,
             api_task,
@@ -250,6 +269,40 @@ fn open_store(kind: StoreKind, data_dir: &Path) -> anyhow::Result<Arc<dyn Store>
         StoreKind::Embedded => Arc::new(Embedded::open(data_dir)?),
         StoreKind::Memory => Arc::new(Memory::new()),
     })
+}
+
+/// Whether other nodes have the same store.
+fn is_shared(kind: StoreKind) -> bool {
+    match kind {
+        StoreKind::Embedded | StoreKind::Memory => false,
+    }
+}
+
+/// One of many nodes.
+fn member(
+    config: &Config,
+    identity: Identity,
+    store: Arc<dyn Store>,
+    (restreamers, streams, limits): (Restreamers, Streams, Limits),
+    drain: &Drain,
+) -> anyhow::Result<Cluster> {
+    advertise::warn_of(&identity.address);
+    let proof = std::env::var_os(cluster::proof::VARIABLE)
+        .map(|path| Proof::open(Path::new(&path), identity.id.clone()));
+    let membership = Membership {
+        config: config.cluster.clone(),
+        home: Some(Home::open(&config.data_dir)?),
+        proof: proof.transpose()?,
+    };
+    Ok(Cluster::of_many(
+        identity,
+        store,
+        restreamers,
+        streams,
+        limits,
+        drain.clone(),
+        membership,
+    ))
 }
 
 /// A node that forgets keeps no compiled code either.
@@ -399,12 +452,17 @@ fn is_self(policy: Arc<Policy>, names: Vec<String>, port: u16) -> provision::IsS
 struct StreamNames {
     group: NodeGroup,
     streams: Streams,
+    cluster: Cluster,
 }
 
 impl Names for StreamNames {
     fn reserve(&self, group: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken> {
         if *group != self.group {
             return Ok(());
+        }
+        // Also of a publisher on another node, as far as this one has heard of it.
+        if self.cluster.is_published(group, guid) {
+            return Err(NameTaken);
         }
         self.streams.reserve(guid).map_err(|_| NameTaken)
     }

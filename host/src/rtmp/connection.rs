@@ -337,6 +337,9 @@ impl<S: Socket> Connection<S> {
             }
         }
         self.publications.values().for_each(Publication::depart);
+        if self.publications.values().any(Publication::is_over) {
+            return Err(Closed::Ours("another node has the stream"));
+        }
         Ok(())
     }
 
@@ -377,7 +380,12 @@ impl<S: Socket> Connection<S> {
     }
 
     fn decide(&mut self, stream_id: u32, act: Act, guid: &StreamGuid, verdict: Result<(), Denied>) {
-        let done = verdict.map_err(not_allowed).and_then(|()| match act {
+        let fenced = self.context.streams.fenced().then_some(FENCED);
+        let allowed = match fenced {
+            Some(why) => Err(refused(Refusal::Limit, why)),
+            None => verdict.map_err(not_allowed),
+        };
+        let done = allowed.and_then(|()| match act {
             Act::Publish => self.publish(stream_id, guid),
             Act::Play => self.begin_play(stream_id, guid),
         });
@@ -437,6 +445,9 @@ impl<S: Socket> Connection<S> {
         Ok(())
     }
 }
+
+/// Why nobody begins on a node that does not know whether it still is in its cluster.
+const FENCED: &str = "the node has lost touch with its cluster";
 
 /// What a refused peer and the log are told.
 type No = (Refusal, Cow<'static, str>);
