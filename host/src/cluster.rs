@@ -10,6 +10,8 @@ mod distribute;
 mod follow;
 mod home;
 mod lease;
+#[cfg(test)]
+mod many;
 mod member;
 pub mod mirror;
 mod moves;
@@ -19,6 +21,8 @@ mod question;
 mod reconciler;
 pub mod record;
 mod roster;
+#[cfg(test)]
+mod simulation;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -51,6 +51,14 @@ impl Wish {
         matches!(self, Self::Published)
     }
 
+    /// What appends are made under: greater for each later claim of a stream.
+    fn number(&self, claimed: Revision) -> u64 {
+        match self {
+            Self::Published => claimed,
+            Self::Assigned { epoch, .. } => *epoch,
+        }
+    }
+
     /// Whether a claim that was made for one serves the other.
     fn serves(&self, other: &Self) -> bool {
         (self.epoch(), self.is_published()) == (other.epoch(), other.is_published())
@@ -64,7 +72,8 @@ impl Wish {
 /// What follows for a stream of this node.
 #[derive(Clone, Debug)]
 pub(super) enum Verdict {
-    /// It may append under this epoch while the gate is open.
+    /// It may append while the gate is open, under this number: the epoch, of a publisher
+    /// the claim's revision. Later claims of the stream have greater ones.
     Admit(StreamGuid, u64, Gate),
     /// It may not.
     Bar(StreamGuid),
@@ -143,13 +152,13 @@ impl Claims {
         std::mem::take(&mut self.verdicts)
     }
 
-    /// Streams whose claim this node has, and with which epoch.
+    /// Streams whose claim this node has, and under which number they are appended to.
     pub(super) fn held(&self) -> impl Iterator<Item = (&StreamGuid, u64)> {
         self.streams.iter().filter_map(|(stream, standing)| {
-            let State::Held(wish, _) = &standing.state else {
+            let State::Held(wish, revision) = &standing.state else {
                 return None;
             };
-            Some((stream, wish.epoch()))
+            Some((stream, wish.number(*revision)))
         })
     }
 
@@ -274,7 +283,8 @@ impl Claims {
         standing.state = match (standing.state.clone(), answer) {
             (State::Claiming(wish), Ok(Said::Written(revision))) => {
                 if standing.wish.as_ref().is_some_and(|now| now.serves(&wish)) {
-                    self.verdicts.extend(admit(&stream, &wish, view.term));
+                    self.verdicts
+                        .extend(admit(&stream, &wish, revision, view.term));
                 }
                 State::Held(wish, revision)
             }
@@ -342,7 +352,8 @@ impl Claims {
                     let revision = known.revision;
                     match wish.filter(|wish| wish.made(&known.value)) {
                         Some(wish) => {
-                            self.verdicts.extend(admit(stream, &wish, view.term));
+                            self.verdicts
+                                .extend(admit(stream, &wish, revision, view.term));
                             standing.state = State::Held(wish, revision);
                         }
                         None => self.release(stream, revision, view.now, out),
@@ -436,9 +447,14 @@ impl Claims {
     }
 }
 
-fn admit(stream: &StreamGuid, wish: &Wish, term: Option<&Term>) -> Option<Verdict> {
+fn admit(
+    stream: &StreamGuid,
+    wish: &Wish,
+    claimed: Revision,
+    term: Option<&Term>,
+) -> Option<Verdict> {
     let gate = term?.gate.clone();
-    Some(Verdict::Admit(stream.clone(), wish.epoch(), gate))
+    Some(Verdict::Admit(stream.clone(), wish.number(claimed), gate))
 }
 
 #[cfg(test)]

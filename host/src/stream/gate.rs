@@ -116,7 +116,7 @@ impl Appends {
 pub struct Permit {
     /// Of the membership the claim was made in.
     pub gate: Gate,
-    /// The claim's.
+    /// The claim's epoch; of a publisher, whose claims have none, the claim's revision.
     pub epoch: u64,
     /// Where appends are noted, if anybody wants to know.
     pub appends: Option<Arc<Appends>>,
