@@ -158,8 +158,8 @@ impl App {
                 &config,
                 gate,
                 Protocol::Rtmps,
-                &streams,
-                &restreamers,
+                (&streams, &restreamers),
+                &cluster,
                 &limits,
                 &drain,
             );
@@ -171,8 +171,8 @@ impl App {
             &config,
             gate.clone(),
             Protocol::Rtmp,
-            &streams,
-            &restreamers,
+            (&streams, &restreamers),
+            &cluster,
             &limits,
             &drain,
         );
@@ -361,8 +361,8 @@ fn rtmp_context(
     config: &Config,
     gate: Gate,
     protocol: Protocol,
-    streams: &Streams,
-    restreamers: &Restreamers,
+    (streams, restreamers): (&Streams, &Restreamers),
+    cluster: &Cluster,
     limits: &Limits,
     drain: &Drain,
 ) -> connection::Context {
@@ -373,8 +373,22 @@ fn rtmp_context(
         protocol,
         limits: limits.clone(),
         own_pulls: restreamers.own_pulls(),
+        elsewhere: elsewhere(cluster.clone(), protocol),
         drain: drain.clone(),
     }
+}
+
+/// Where other nodes have the streams of this one, for players that can go there. Where
+/// these listen with TLS is not known here.
+fn elsewhere(cluster: Cluster, protocol: Protocol) -> connection::Elsewhere {
+    Arc::new(move |stream| {
+        let holder = cluster.holder(stream)?;
+        let away = holder.node != cluster.this_node() && matches!(protocol, Protocol::Rtmp);
+        away.then(|| {
+            let address = advertise::with_port(&holder.record.address, holder.record.rtmp.port());
+            format!("rtmp://{address}/{}", stream.app())
+        })
+    })
 }
 
 /// Restreamers hand over when their plugin was swapped.

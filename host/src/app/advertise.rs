@@ -49,6 +49,18 @@ pub(super) fn reachable(given: Option<&str>, listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
+/// An address for clients with the port of a listener, unless it has one.
+pub(super) fn with_port(address: &str, port: u16) -> String {
+    let bare = address.trim_matches(['[', ']']);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return SocketAddr::new(ip, port).to_string();
+    }
+    match address.rsplit_once(':') {
+        Some((_, given)) if given.parse::<u16>().is_ok() => address.to_owned(),
+        _ => format!("{address}:{port}"),
+    }
+}
+
 /// Tells of an address that only this machine can go to.
 pub(super) fn warn_of(address: &str) {
     let loopback = match address.parse::<IpAddr>() {
@@ -88,6 +100,20 @@ mod tests {
             addr("[2001:db8::1]:1935")
         );
         assert!(!reachable(Some("media.example"), all).ip().is_unspecified());
+    }
+
+    #[test]
+    fn an_address_for_clients_keeps_its_own_port() {
+        for (address, expected) in [
+            ("192.0.2.7", "192.0.2.7:1936"),
+            ("2001:db8::1", "[2001:db8::1]:1936"),
+            ("[2001:db8::1]", "[2001:db8::1]:1936"),
+            ("[2001:db8::1]:80", "[2001:db8::1]:80"),
+            ("media.example", "media.example:1936"),
+            ("media.example:80", "media.example:80"),
+        ] {
+            assert_eq!(with_port(address, 1936), expected);
+        }
     }
 
     #[test]

@@ -53,9 +53,14 @@ pub struct Context {
     pub limits: Limits,
     /// This node's pulls from itself.
     pub own_pulls: OwnPulls,
+    /// Where a player can go on when this node leaves.
+    pub elsewhere: Elsewhere,
     /// Tells when to stop.
     pub drain: Drain,
 }
+
+/// The tcUrl at which another node has a stream, if one has.
+pub type Elsewhere = Arc<dyn Fn(&StreamGuid) -> Option<String> + Send + Sync>;
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -273,6 +278,9 @@ impl<S: Socket> Connection<S> {
         self.publications.clear();
         match self.play.as_mut() {
             Some(play) => {
+                if let Some(url) = (self.context.elsewhere)(play.guid()) {
+                    self.session.request_reconnect(&url, "the node leaves");
+                }
                 play.end(&mut self.session);
                 Ok(())
             }
