@@ -23,7 +23,7 @@ pub mod record;
 mod roster;
 #[cfg(test)]
 mod simulation;
-mod snapshot;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
