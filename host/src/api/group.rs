@@ -1,5 +1,7 @@
 //! `admin/nodegroup`: groups and their nodes.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -45,6 +47,10 @@ pub(super) struct NodeEvent {
     subscriber_count: u64,
     restreamer_count: u64,
     post_processor_count: u64,
+    /// Restreamers it may run.
+    capacity: u64,
+    /// The types it offers, with the digest of the plugin of each.
+    plugins: BTreeMap<String, String>,
 }
 
 /// What a node is.
@@ -173,6 +179,12 @@ fn node_event(group: &NodeGroup, node: &Node) -> NodeEvent {
         subscriber_count: node.subscribers,
         restreamer_count: node.restreamers,
         post_processor_count: 0,
+        capacity: node.capacity,
+        plugins: node
+            .plugins
+            .iter()
+            .map(|(kind, digest)| (kind.to_string(), digest.clone()))
+            .collect(),
     }
 }
 

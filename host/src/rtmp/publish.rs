@@ -53,6 +53,11 @@ impl Publication {
         self.place.received(bytes);
     }
 
+    /// Whether the stream was ended by somebody else: another node has its name.
+    pub fn is_over(&self) -> bool {
+        self.stream.is_ended()
+    }
+
     /// The stream.
     pub fn guid(&self) -> &StreamGuid {
         self.stream.guid()

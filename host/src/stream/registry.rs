@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::Config;
+use super::gate::{Entrance, Gate};
 use super::hub::{Stream, StreamSnapshot};
 use crate::id::StreamGuid;
 
@@ -58,6 +59,8 @@ pub struct Streams {
     entries: Arc<Mutex<HashMap<StreamGuid, Entry>>>,
     freed: Arc<Notify>,
     changed: Arc<watch::Sender<()>>,
+    /// Of the cluster's membership; `None` when the node is alone.
+    gate: Option<Arc<Mutex<Gate>>>,
 }
 
 impl Streams {
@@ -68,6 +71,37 @@ impl Streams {
             entries: Arc::default(),
             freed: Arc::default(),
             changed: Arc::default(),
+            gate: None,
+        }
+    }
+
+    /// The streams of a node of a cluster: media of its own enters a stream only under
+    /// [`Stream::admit`], and the node is fenced until [`Streams::join`].
+    pub fn of_a_cluster(config: Config) -> Self {
+        Self {
+            gate: Some(Arc::new(Mutex::new(Gate::shut()))),
+            ..Self::new(config)
+        }
+    }
+
+    /// The node is a member of its cluster as long as this gate is open.
+    pub fn join(&self, gate: Gate) {
+        if let Some(current) = &self.gate {
+            *current.lock() = gate;
+        }
+    }
+
+    /// Whether the node cannot know that it is a member of its cluster: it begins nothing
+    /// that others could have begun, too.
+    pub fn fenced(&self) -> bool {
+        let gate = self.gate.as_ref();
+        gate.is_some_and(|gate| !gate.lock().is_open())
+    }
+
+    fn entrance(&self) -> Entrance {
+        match self.gate {
+            Some(_) => Entrance::Barred,
+            None => Entrance::Free,
         }
     }
 
@@ -149,7 +183,12 @@ impl Streams {
                 self.changed.send_replace(());
                 Ok(entry
                     .stream
-                    .insert(Stream::start(guid.clone(), true, self.config.clone()))
+                    .insert(Stream::start(
+                        guid.clone(),
+                        true,
+                        self.config.clone(),
+                        self.entrance(),
+                    ))
                     .clone())
             }
         }
@@ -167,7 +206,12 @@ impl Streams {
         entry.hold(0);
         Ok(entry
             .stream
-            .insert(Stream::start(guid.clone(), false, self.config.clone()))
+            .insert(Stream::start(
+                guid.clone(),
+                false,
+                self.config.clone(),
+                self.entrance(),
+            ))
             .clone())
     }
 
@@ -201,6 +245,13 @@ impl Streams {
     /// The stream of this name, with or without media.
     pub fn find(&self, guid: &StreamGuid) -> Option<Arc<Stream>> {
         self.entries.lock().get(guid)?.stream.clone()
+    }
+
+    /// The names of the streams that publishers feed.
+    pub fn published(&self) -> Vec<StreamGuid> {
+        let entries = self.entries.lock();
+        let published = entries.iter().filter(|(_, entry)| entry.published());
+        published.map(|(guid, _)| guid.clone()).collect()
     }
 
     /// What the API tells of one stream.
