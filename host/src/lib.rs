@@ -10,7 +10,8 @@
 //! provision -> store, plugin, stream (latency)
 //! restreamer -> plugin, stream, rtmp (dial, policy), flv
 //! plugin -> restreamer::host
-//! cluster -> store, provision, restreamer, stream, limits
+//! cluster -> store, provision, restreamer, stream, limits, edge (who holds a stream)
+//! edge -> auth, stream, rtmp (dial, policy)
 //! rtmp, flv -> auth (secrets), gate, stream, limits
 //! gate -> auth
 //! ```
@@ -27,6 +28,7 @@ pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod drain;
+pub mod edge;
 pub mod flv;
 pub mod gate;
 pub mod http;

@@ -247,15 +247,23 @@ impl Restreamers {
     /// Stops a restreamer. Its sources and its stream are closed when this returns;
     /// its guest is told and gets two seconds.
     pub fn stop(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
-        let key = (provision.clone(), stream.clone());
-        let stopped = {
-            let mut running = self.0.running.lock();
-            self.0.blocked.lock().remove(&key);
-            running.remove(&key)
-        };
-        if let Some(stopped) = stopped {
+        if let Some(stopped) = self.take(provision, stream) {
             self.0.end(&stopped.shared);
         }
+    }
+
+    /// The same, but another node is to go on: viewers of the stream stay.
+    pub fn release(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
+        if let Some(released) = self.take(provision, stream) {
+            self.0.leave(&released.shared);
+        }
+    }
+
+    fn take(&self, provision: &ProvisionGuid, stream: &StreamGuid) -> Option<Running> {
+        let key = (provision.clone(), stream.clone());
+        let mut running = self.0.running.lock();
+        self.0.blocked.lock().remove(&key);
+        running.remove(&key)
     }
 
     /// What is assigned here, for finding what is not any more.
@@ -476,10 +484,18 @@ impl Blocked {
 
 impl Inner {
     fn end(&self, shared: &Arc<Shared>) {
+        self.close(shared, |streams, stream| streams.end(stream));
+    }
+
+    fn leave(&self, shared: &Arc<Shared>) {
+        self.close(shared, |streams, stream| streams.leave(stream));
+    }
+
+    fn close(&self, shared: &Arc<Shared>, part: impl FnOnce(&Streams, &Arc<Stream>)) {
         shared.board.lock().stop();
         shared.close();
         if let Some(stream) = &shared.local.feeds {
-            self.streams.end(stream);
+            part(&self.streams, stream);
         }
         shared.inbox.stop();
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use source::Module;
 
 /// An arrow of the architecture: the module and those it may name.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     (
         "api",
         &[
@@ -32,8 +32,16 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("plugin", &["restreamer::host"]),
     (
         "cluster",
-        &["store", "provision", "restreamer", "stream", "limits"],
+        &[
+            "store",
+            "provision",
+            "restreamer",
+            "stream",
+            "limits",
+            "edge",
+        ],
     ),
+    ("edge", &["auth", "stream", "rtmp::dial", "rtmp::policy"]),
     ("rtmp", &["auth", "gate", "stream", "limits"]),
     ("flv", &["gate", "stream", "limits"]),
     ("gate", &["auth"]),

@@ -15,6 +15,8 @@ pub struct Publication {
     stream: Arc<Stream>,
     feed: Feed,
     place: PublisherPlace,
+    /// The stream is not over with it.
+    leaves: bool,
 }
 
 impl Publication {
@@ -33,6 +35,7 @@ impl Publication {
             stream,
             feed,
             place,
+            leaves: false,
         })
     }
 
@@ -48,6 +51,11 @@ impl Publication {
         self.feed.depart();
     }
 
+    /// Ends it, and leaves the stream to a node that may have it next: viewers stay.
+    pub fn leave(mut self) {
+        self.leaves = true;
+    }
+
     /// So many bytes came from the publisher.
     pub fn received(&self, bytes: u64) {
         self.place.received(bytes);
@@ -61,6 +69,9 @@ impl Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        self.streams.end(&self.stream);
+        match self.leaves {
+            true => self.streams.leave(&self.stream),
+            false => self.streams.end(&self.stream),
+        }
     }
 }

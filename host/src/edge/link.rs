@@ -1,0 +1,194 @@
+//! One pull from the node that holds the stream.
+//!
+//! Dials, feeds the stream, and tells when it is granted and when it is over; when to
+//! dial, and whom, is not decided here. Dropping it ends the pull.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use restreamd_rtmp::session::Purpose;
+use restreamd_rtmp::url::RtmpUrl;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, debug, info, info_span};
+
+use super::Origin;
+use super::course::News;
+use crate::rtmp::dial::{Class, Dialed, Failure, Heard, Options};
+use crate::rtmp::policy::{self, Narrow, Policy};
+use crate::stream::{Feed, FeedId, Stream, Unit};
+
+/// What a link tells, by its number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) link: u64,
+    pub(super) news: Word,
+}
+
+/// Its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// For the course.
+    News(News),
+    /// Its media is what viewers get now.
+    OnAir,
+}
+
+/// A pull. Dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Link {
+    id: u64,
+    feed: FeedId,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Link {
+    /// Dials at once.
+    pub(super) fn open(
+        id: u64,
+        origin: Origin,
+        token: &str,
+        stream: &Arc<Stream>,
+        tell: mpsc::Sender<Told>,
+    ) -> Self {
+        let feed = stream.feed(None);
+        let feed_id = feed.id();
+        let url = url(&origin, stream, token);
+        let span = info_span!("pull", node = %origin.node, epoch = origin.epoch);
+        let puller = Puller {
+            id,
+            feed,
+            stream: stream.clone(),
+            tell,
+        };
+        let pull = Box::pin(puller.run(origin.rtmp, url));
+        Self {
+            id,
+            feed: feed_id,
+            _task: AbortOnDropHandle::new(tokio::spawn(pull.instrument(span))),
+        }
+    }
+
+    /// Its number.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether viewers get its media.
+    pub(super) fn is_on_air(&self, stream: &Stream) -> bool {
+        stream.on_air() == Some(self.feed)
+    }
+}
+
+/// The token goes as players bring theirs.
+fn url(origin: &Origin, stream: &Stream, token: &str) -> Result<RtmpUrl, Failure> {
+    let url = format!("rtmp://{}/{}?token={token}", origin.rtmp, stream.guid());
+    RtmpUrl::parse(&url).map_err(|error| Failure::new(Class::Invalid, error))
+}
+
+struct Puller {
+    id: u64,
+    feed: Feed,
+    stream: Arc<Stream>,
+    tell: mpsc::Sender<Told>,
+}
+
+impl Puller {
+    async fn run(mut self, to: SocketAddr, url: Result<RtmpUrl, Failure>) {
+        let failure = match url {
+            Ok(url) => self.pull(to, &url).await,
+            Err(failure) => failure,
+        };
+        let bytes = self.feed.progress().lock().bytes();
+        info!(class = failure.class.as_str(), reason = %failure, bytes, "edge pull ended");
+        let Self { id, feed, tell, .. } = self;
+        drop(feed);
+        let told = failure.class == Class::Ended;
+        let news = Word::News(News::Lost { told });
+        let _ = tell.send(Told { link: id, news }).await;
+    }
+
+    async fn pull(&mut self, to: SocketAddr, url: &RtmpUrl) -> Failure {
+        let policy = Arc::new(only(to));
+        let dialed = Dialed::open(url, Purpose::Play, &Options::default(), &policy).await;
+        let mut dialed = match dialed {
+            Ok(dialed) => dialed,
+            Err(failure) => return failure,
+        };
+        debug!("granted");
+        self.say(Word::News(News::Granted)).await;
+        self.feed.attach();
+        let mut on_air = false;
+        loop {
+            let mut heard = dialed.next().await.map(Some);
+            while let Ok(Some(Heard::Media(media))) = heard {
+                if let Some(unit) = Unit::classify(media) {
+                    self.feed.push(&unit);
+                }
+                heard = dialed.at_hand();
+            }
+            self.feed.depart();
+            if !on_air && self.stream.on_air() == Some(self.feed.id()) {
+                on_air = true;
+                self.say(Word::OnAir).await;
+            }
+            // A node that asks to be left gives its streams away, and that is heard of.
+            if let Err(failure) = heard {
+                return failure;
+            }
+        }
+    }
+
+    async fn say(&self, news: Word) {
+        let link = self.id;
+        let _ = self.tell.send(Told { link, news }).await;
+    }
+}
+
+/// The one address of a node's record, and no other: not where a redirect leads either.
+fn only(to: SocketAddr) -> Policy {
+    let rule = to.to_string().parse();
+    let rules = policy::Config {
+        allow: rule.into_iter().collect(),
+        deny: Vec::new(),
+    };
+    Policy::new(rules, Vec::new()).narrowed(Arc::new(Only(to)))
+}
+
+struct Only(SocketAddr);
+
+impl fmt::Debug for Only {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Only").field(&self.0).finish()
+    }
+}
+
+impl Narrow for Only {
+    fn refusal(&self, _: &str, addr: Option<IpAddr>, port: u16) -> Option<String> {
+        let other = port != self.0.port() || addr.is_some_and(|addr| addr != self.0.ip());
+        other.then(|| format!("this node's record names {} only", self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_the_address_of_the_record_is_dialed() {
+        for to in [
+            "10.1.2.3:1935",
+            "127.0.0.2:9",
+            "[fd00::1]:1935",
+            "8.8.8.8:1",
+        ] {
+            let to: SocketAddr = to.parse().expect("an address");
+            let policy = only(to);
+            assert!(policy.allows(&to.ip().to_string(), to), "{to}");
+            for other in ["10.1.2.4:1935", "10.1.2.3:1936", "93.184.216.34:1935"] {
+                assert!(!policy.allows("x", other.parse().expect("an address")));
+            }
+        }
+    }
+}
