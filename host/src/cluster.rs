@@ -7,6 +7,7 @@
 pub mod mirror;
 pub mod placement;
 mod reconciler;
+pub mod record;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
 pub use mirror::Assignment;
+pub use record::{Holder, NodeRecord};
 pub use snapshot::ImportError;
 
 use crate::drain::Drain;
@@ -125,6 +127,8 @@ struct Inner {
     limits: Limits,
     drain: Drain,
     mirror: RwLock<Mirror>,
+    /// Changes with every claim and every node.
+    claims: watch::Sender<()>,
     /// Assignments under way: one for each caller who waits for one.
     placing: Mutex<Vec<Placement>>,
     /// The revision up to which this node has carried changes out; `None` before the first listing.
@@ -185,6 +189,7 @@ impl Cluster {
             limits,
             drain,
             mirror: RwLock::default(),
+            claims: watch::Sender::default(),
             placing: Mutex::default(),
             applied: watch::Sender::new(None),
         }))
@@ -213,6 +218,30 @@ impl Cluster {
     /// This node's name.
     pub fn this_node(&self) -> NodeId {
         self.0.me.id.clone()
+    }
+
+    /// This node's group.
+    pub fn this_group(&self) -> NodeGroup {
+        self.0.me.group.clone()
+    }
+
+    /// Who holds the claim of a stream of this node's group, and how to reach it.
+    pub fn holder(&self, stream: &StreamGuid) -> Option<Holder> {
+        self.0.mirror.read().holder(&self.0.me.group, stream)
+    }
+
+    /// What the nodes of a group say of themselves.
+    pub fn records(&self, group: &NodeGroup) -> Vec<(NodeId, NodeRecord)> {
+        let mirror = self.0.mirror.read();
+        let nodes = mirror.nodes(group);
+        nodes
+            .map(|(node, record)| (node.clone(), record.clone()))
+            .collect()
+    }
+
+    /// Changes whenever a claim or a node's record does; which one is to be looked up.
+    pub fn claims_changed(&self) -> watch::Receiver<()> {
+        self.0.claims.subscribe()
     }
 
     /// The group of a name; `default` is the only one there is.

@@ -101,6 +101,7 @@ fn install(cluster: &Cluster, mirror: Mirror, revision: store::Revision) {
             revision,
         );
     }
+    cluster.0.claims.send_replace(());
     cluster.0.applied.send_replace(Some(revision));
 }
 
@@ -127,6 +128,10 @@ async fn drive(cluster: &Cluster, mut watch: Watch) -> store::Error {
         for one in &touched {
             settle(cluster, one, batch.revision);
         }
+        let claims = |one: &Touched| matches!(one, Touched::Claim(..) | Touched::Node(..));
+        if touched.iter().any(claims) {
+            cluster.0.claims.send_replace(());
+        }
         cluster.0.applied.send_replace(Some(batch.revision));
     }
 }
@@ -144,7 +149,7 @@ fn settle(cluster: &Cluster, touched: &Touched, revision: store::Revision) {
         Touched::Provision(group, guid) if *group == cluster.0.me.group => {
             settle_provision(cluster, group, guid)
         }
-        Touched::Name(..) | Touched::Provision(..) => {}
+        _ => {}
     }
 }
 
