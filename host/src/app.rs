@@ -6,6 +6,7 @@ mod advertise;
 mod flv;
 mod gate;
 pub mod metrics;
+mod nodes;
 mod socket;
 pub mod tls;
 
@@ -25,6 +26,7 @@ use crate::auth::{self, Auth};
 use crate::cluster::{Cluster, Identity};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
+use crate::figures::Teller;
 use crate::flv::MediaDir;
 use crate::gate::{Gate, Protocol};
 use crate::id::{AppName, NodeGroup, StreamGuid};
@@ -132,6 +134,8 @@ impl App {
         follow_swaps(&plugins, &restreamers, &drain);
         drain.spawn(plugins.clone().follow(drain.clone()));
 
+        let figures = nodes::follow(&cluster, &config, &streams, &auth, &drain);
+
         let mut registry = telemetry::registry();
         let gates = Gates::new(&config, &auth, &mut registry).await?;
         if let Some(listener) = rtmps_listener {
@@ -194,6 +198,8 @@ impl App {
             info!(service = "flv", %addr, tls = config.api.tls_cert.is_some(), "listening");
         }
         let state = api::State {
+            figures,
+            teller: Teller::new(drain.clone()),
             plugins,
             restreamers: restreamers.clone(),
             streams,

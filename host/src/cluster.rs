@@ -4,6 +4,7 @@
 //! it. A node alone is a cluster of one. Knows nothing of HTTP and of media.
 //! Invariant: what runs here is what the store assigns to this node.
 
+mod holders;
 pub mod mirror;
 pub mod placement;
 mod reconciler;

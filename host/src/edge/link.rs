@@ -3,8 +3,7 @@
 //! Dials, feeds the stream, and tells when it is granted and when it is over; when to
 //! dial, and whom, is not decided here. Dropping it ends the pull.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use restreamd_rtmp::session::Purpose;
@@ -16,7 +15,7 @@ use tracing::{Instrument, debug, info, info_span};
 use super::Origin;
 use super::course::News;
 use crate::rtmp::dial::{Class, Dialed, Failure, Heard, Options};
-use crate::rtmp::policy::{self, Narrow, Policy};
+use crate::rtmp::policy::Policy;
 use crate::stream::{Feed, FeedId, Stream, Unit};
 
 /// What a link tells, by its number.
@@ -110,7 +109,7 @@ impl Puller {
     }
 
     async fn pull(&mut self, to: SocketAddr, url: &RtmpUrl) -> Failure {
-        let policy = Arc::new(only(to));
+        let policy = Arc::new(Policy::only(to));
         let dialed = Dialed::open(url, Purpose::Play, &Options::default(), &policy).await;
         let mut dialed = match dialed {
             Ok(dialed) => dialed,
@@ -143,52 +142,5 @@ impl Puller {
     async fn say(&self, news: Word) {
         let link = self.id;
         let _ = self.tell.send(Told { link, news }).await;
-    }
-}
-
-/// The one address of a node's record, and no other: not where a redirect leads either.
-fn only(to: SocketAddr) -> Policy {
-    let rule = to.to_string().parse();
-    let rules = policy::Config {
-        allow: rule.into_iter().collect(),
-        deny: Vec::new(),
-    };
-    Policy::new(rules, Vec::new()).narrowed(Arc::new(Only(to)))
-}
-
-struct Only(SocketAddr);
-
-impl fmt::Debug for Only {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Only").field(&self.0).finish()
-    }
-}
-
-impl Narrow for Only {
-    fn refusal(&self, _: &str, addr: Option<IpAddr>, port: u16) -> Option<String> {
-        let other = port != self.0.port() || addr.is_some_and(|addr| addr != self.0.ip());
-        other.then(|| format!("this node's record names {} only", self.0))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_but_the_address_of_the_record_is_dialed() {
-        for to in [
-            "10.1.2.3:1935",
-            "127.0.0.2:9",
-            "[fd00::1]:1935",
-            "8.8.8.8:1",
-        ] {
-            let to: SocketAddr = to.parse().expect("an address");
-            let policy = only(to);
-            assert!(policy.allows(&to.ip().to_string(), to), "{to}");
-            for other in ["10.1.2.4:1935", "10.1.2.3:1936", "93.184.216.34:1935"] {
-                assert!(!policy.allows("x", other.parse().expect("an address")));
-            }
-        }
     }
 }
