@@ -253,9 +253,9 @@ impl Restreamers {
     }
 
     /// The same, but another node is to go on: viewers of the stream stay.
-    pub fn release(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
-        if let Some(released) = self.take(provision, stream) {
-            self.0.leave(&released.shared);
+    pub fn leave(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
+        if let Some(left) = self.take(provision, stream) {
+            self.0.leave(&left.shared);
         }
     }
 

@@ -68,22 +68,27 @@ impl<'a> Task<'a> {
             // Seen before looking, so that what changes meanwhile wakes us again.
             changes.mark_unchanged();
             let fed_here = *feeder.borrow_and_update() != Feeder::Edge;
-            if (fed_here || self.stream.is_ended()) && self.edges.hand_back(self.stream) {
-                return "the stream is fed here, or over";
-            }
             let now = Instant::now();
-            let until = match self.course.step(&self.seen(), now) {
-                Step::Dial(origin) => {
-                    self.dial(origin);
-                    continue;
+            let until = if fed_here || self.stream.is_ended() {
+                // Until media of this node's own is on air, viewers keep what there is.
+                if !self.is_on_air() && self.edges.hand_back(self.stream) {
+                    return "the stream is fed here, or over";
                 }
-                Step::LetGo if self.edges.let_go(self.stream) => return "nobody watches",
-                Step::LetGo => continue,
-                Step::End(why) => {
-                    self.edges.end(self.stream);
-                    return why;
+                now + LOOK
+            } else {
+                match self.course.step(&self.seen(), now) {
+                    Step::Dial(origin) => {
+                        self.dial(origin);
+                        continue;
+                    }
+                    Step::LetGo if self.edges.let_go(self.stream) => return "nobody watches",
+                    Step::LetGo => continue,
+                    Step::End(why) => {
+                        self.edges.end(self.stream);
+                        return why;
+                    }
+                    Step::Wait(until) => until.min(now + LOOK),
                 }
-                Step::Wait(until) => until.min(now + LOOK),
             };
             tokio::select! {
                 told = self.told.1.recv() => if let Some(told) = told {
@@ -94,6 +99,12 @@ impl<'a> Task<'a> {
                 () = tokio::time::sleep_until(until) => {}
             }
         }
+    }
+
+    /// Whether viewers get what a pull brings.
+    fn is_on_air(&self) -> bool {
+        let mut links = [&self.link, &self.former].into_iter().flatten();
+        links.any(|link| link.is_on_air(self.stream))
     }
 
     fn seen(&self) -> Seen {

@@ -120,6 +120,9 @@ impl Puller {
         self.feed.attach();
         let mut on_air = false;
         loop {
+            // Who waits for the window anyway is read once a window.
+            let window = on_air.then(|| self.stream.window());
+            dialed.set_pause(window.unwrap_or_default());
             let mut heard = dialed.next().await.map(Some);
             while let Ok(Some(Heard::Media(media))) = heard {
                 if let Some(unit) = Unit::classify(media) {
@@ -128,9 +131,13 @@ impl Puller {
                 heard = dialed.at_hand();
             }
             self.feed.depart();
-            if !on_air && self.stream.on_air() == Some(self.feed.id()) {
-                on_air = true;
-                self.say(Word::OnAir).await;
+            match (on_air, self.stream.on_air() == Some(self.feed.id())) {
+                (false, true) => {
+                    on_air = true;
+                    self.say(Word::OnAir).await;
+                }
+                (true, false) => return Failure::new(Class::Cancelled, "others feed the stream"),
+                _ => {}
             }
             // A node that asks to be left gives its streams away, and that is heard of.
             if let Err(failure) = heard {

@@ -497,6 +497,26 @@ async fn viewers_of_a_node_that_lost_a_stream_follow_it_and_come_back_with_it() 
 }
 
 #[tokio::test]
+async fn until_media_of_its_own_is_on_air_a_node_shows_that_of_the_former_holder() {
+    let board = Board::default();
+    let (a, b) = (Node::new("a", &board), Node::new("b", &board));
+    let source = a.streams.open(&guid()).expect("free");
+    let _first = feed(&source, 1);
+    board.held(&guid(), &a, 1);
+    let mut viewer = b.viewer(&guid());
+    viewer.sees(1).await;
+    // The stream is to move here, and has no media here yet.
+    let stream = b.streams.open(&guid()).expect("an edge holds no name");
+    viewer.sees(1).await;
+    assert_eq!(source.nodes(), 1);
+    let _second = feed(&stream, 2);
+    viewer.sees(2).await;
+    eventually("the pull goes", || source.nodes() == 0).await;
+    eventually("the edge too", || b.edges.count() == 0).await;
+    assert!(viewer.is_monotonic() && !stream.is_ended());
+}
+
+#[tokio::test]
 async fn without_a_holder_viewers_are_told_the_end_after_the_orphan_wait() {
     let board = Board::default();
     let (a, b) = (Node::new("a", &board), Node::new("b", &board));

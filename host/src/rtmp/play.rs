@@ -110,9 +110,9 @@ impl Play {
 
     /// Waits until [`Play::step`] has something to do. Cancel safe.
     pub async fn ready(&mut self) {
-        let (subscriber, tap) = (&mut self.subscriber, &self.tap);
+        let (state, subscriber, tap) = (self.state, &mut self.subscriber, &self.tap);
         let due = async {
-            match self.state {
+            match state {
                 State::Waiting(until) => {
                     let _ = tokio::time::timeout_at(until, subscriber.ready()).await;
                 }
