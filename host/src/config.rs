@@ -18,12 +18,20 @@ use crate::auth::Secret;
 use crate::gate::{self, Access};
 use crate::id::{AppName, NodeGroup, NodeId};
 use crate::limits::Bounds;
-use crate::{api, flv, plugin, rtmp, stream, telemetry};
+use crate::{api, cluster, flv, plugin, rtmp, stream, telemetry};
 
 /// Environment variables of the program begin so.
 const ENV: &str = "RESTREAMD_";
 /// Variables that are no keys: the file's own name, and what other commands read.
-const NOT_KEYS: [&str; 5] = ["CONFIG", "TOKEN", "API", "USER", "PASSWORD"];
+const NOT_KEYS: [&str; 6] = [
+    "CONFIG",
+    "TOKEN",
+    "API",
+    "USER",
+    "PASSWORD",
+    // Tests ask for it, see cluster::proof.
+    "APPEND_LOG",
+];
 /// More than a machine has ports or files for.
 const MAX_CONNECTIONS: usize = 1_000_000;
 /// The top-level keys that flags and the environment can set.
@@ -90,6 +98,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[apps.<app>]`
     pub apps: BTreeMap<AppName, App>,
+    /// `[cluster]`
+    pub cluster: cluster::Config,
     /// `[log]`
     pub log: telemetry::Config,
 }
@@ -194,6 +204,7 @@ impl Default for Config {
             plugins: plugin::Config::default(),
             limits: Limits::default(),
             apps: BTreeMap::new(),
+            cluster: cluster::Config::default(),
             log: telemetry::Config::default(),
         }
     }
@@ -305,6 +316,8 @@ impl Config {
         if self.rtmps_listen.is_some() && self.rtmp.tls_cert.is_none() {
             return Err(bad("rtmps_listen", "needs rtmp.tls_cert and rtmp.tls_key"));
         }
+        let cluster = self.cluster.check();
+        cluster.map_err(|(key, text)| bad(key, text))?;
         self.check_access()?;
         if self.admin_user.is_empty() || self.admin_user.contains(':') {
             return Err(bad("admin_user", "must not be empty or hold a colon"));
@@ -604,6 +617,8 @@ mod tests {
                 "[plugins.overrides.a.grants]\nhosts = [\"a:1\"]",
                 "plugins.overrides.a.grants.hosts",
             ),
+            ("[cluster]\nlease_ttl_ms = 1", "cluster.lease_ttl_ms"),
+            ("[cluster]\nlease = 1", "lease"),
             ("= 1", "line 1"),
         ];
         for (text, name) in cases {

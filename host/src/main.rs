@@ -13,7 +13,7 @@ use restreamd::config::{Config, KEYS, StoreKind};
 use restreamd::operator::{self, Access, Node};
 use restreamd::plugin::scenario;
 use restreamd::secrets::Secrets;
-use restreamd::{demo, plugin, telemetry};
+use restreamd::{demo, drain, plugin, telemetry};
 use tracing::info;
 
 /// The command line or the configuration is wrong (EX_USAGE of sysexits.h).
@@ -414,7 +414,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         info!(file = %made.display(), "a secret was made and kept");
     }
     let app = App::start(config, &secrets).await?;
-    app.drain.start_on_signals()?;
+    let cluster = app.cluster.clone();
+    drain::on_signals(move || cluster.drain())?;
     app.run().await;
     Ok(())
 }

@@ -20,7 +20,7 @@ mod successor;
 pub mod target;
 pub mod task;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,9 +65,10 @@ pub struct Assigned {
 
 impl Assigned {
     /// The plugin needs not hear of it then.
-    fn differs_in_latency_alone(&self, other: &Self) -> bool {
+    fn is_the_same_to_its_plugin(&self, other: &Self) -> bool {
         let alike = Self {
             latency: other.latency,
+            epoch: other.epoch,
             ..self.clone()
         };
         alike == *other
@@ -204,7 +205,7 @@ impl Restreamers {
             Some(current) if current.assigned == assigned => {}
             Some(current) if current.assigned.kind == assigned.kind => {
                 current.retime(&assigned);
-                if !current.assigned.differs_in_latency_alone(&assigned) {
+                if !current.assigned.is_the_same_to_its_plugin(&assigned) {
                     current.shared.reconfigure(assigned.properties.clone());
                 }
                 current.assigned = assigned;
@@ -284,6 +285,15 @@ impl Restreamers {
     /// The types this node can carry out.
     pub fn types(&self) -> Vec<RestreamType> {
         self.0.plugins.offered()
+    }
+
+    /// The same, with the digest of the plugin of each.
+    pub fn offers(&self) -> BTreeMap<RestreamType, String> {
+        let types = self.0.plugins.offered().into_iter();
+        types
+            .map(|kind| (self.0.plugins.digest(&kind), kind))
+            .map(|(digest, kind)| (kind, digest.unwrap_or_default()))
+            .collect()
     }
 
     /// The pulls of this node from itself, for its listeners.

@@ -33,6 +33,8 @@ mod conformance;
 mod cut;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod virtually;
 
 pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;

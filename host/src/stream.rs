@@ -8,6 +8,7 @@
 
 mod backlog;
 pub mod cadence;
+pub mod gate;
 pub mod headers;
 pub mod hub;
 pub mod latency;
@@ -21,6 +22,7 @@ mod tests;
 pub mod timeline;
 pub mod unit;
 
+pub use gate::{Gate, Permit};
 pub use hub::{Feed, FeedId, Feeder, Stream, StreamSnapshot};
 pub use latency::Latency;
 pub use progress::{AudioFacts, MoreTracks, Stall, VideoFacts};

@@ -1,5 +1,7 @@
 //! `admin/nodegroup`: groups and their nodes.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -41,12 +43,17 @@ pub(super) struct NodeEvent {
     public_ip: String,
     private_ip: String,
     parents: Vec<String>,
-    /// Publishers and subscribers. Counts are null for a node that was not heard of for five seconds.
+    /// Publishers and subscribers; null for a node that was not heard of for five seconds.
     client_count: Option<u64>,
-    publisher_count: Option<u64>,
+    publisher_count: u64,
+    /// Null for a node that was not heard of for five seconds.
     subscriber_count: Option<u64>,
-    restreamer_count: Option<u64>,
+    restreamer_count: u64,
     post_processor_count: u64,
+    /// Restreamers it may run.
+    capacity: u64,
+    /// The types it offers, with the digest of the plugin of each.
+    plugins: BTreeMap<String, String>,
 }
 
 /// What a node is.
@@ -181,10 +188,16 @@ fn node_event(group: &NodeGroup, node: &Node, counts: Option<Counts>) -> NodeEve
         private_ip: node.address.clone(),
         parents: Vec::new(),
         client_count: counts.map(|counts| counts.publishers + counts.subscribers),
-        publisher_count: counts.map(|counts| counts.publishers),
+        publisher_count: counts.map_or(node.publishers, |counts| counts.publishers),
         subscriber_count: counts.map(|counts| counts.subscribers),
-        restreamer_count: counts.map(|counts| counts.restreamers),
+        restreamer_count: counts.map_or(node.restreamers, |counts| counts.restreamers),
         post_processor_count: 0,
+        capacity: node.capacity,
+        plugins: node
+            .plugins
+            .iter()
+            .map(|(kind, digest)| (kind.to_string(), digest.clone()))
+            .collect(),
     }
 }
 

@@ -183,11 +183,10 @@ pub(super) async fn delete(
     State(state): State<super::State>,
     Path((ng, guid)): Path<(String, String)>,
 ) -> Result<Json<Done>, Error> {
-    let revision = state
-        .provisions
-        .delete(&state.group(&ng)?, &provision_guid(&guid)?)
-        .await?;
-    if !state.cluster.applied(revision).await {
+    let (group, guid) = (state.group(&ng)?, provision_guid(&guid)?);
+    let feeds = state.cluster.feeds(&group, &guid);
+    let revision = state.provisions.delete(&group, &guid).await?;
+    if !state.cluster.stopped(&group, &feeds, revision).await {
         return Err(Error::new(Code::Unavailable, NOT_APPLIED));
     }
     Ok(Json(Done { result: "DELETED" }))

@@ -15,7 +15,7 @@ use crate::stream::Streams;
 /// After its last viewer a stream of another node is kept for the next one.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Begins both. What others say of their streams is in the answer.
+/// Begins both, for a node of a cluster. What others say of their streams is in the answer.
 pub(super) fn follow(
     cluster: &Cluster,
     config: &Config,
@@ -24,7 +24,7 @@ pub(super) fn follow(
     drain: &Drain,
 ) -> Figures {
     let edges = edge::Config {
-        orphan_wait: Duration::from_secs(15),
+        orphan_wait: config.cluster.orphan_wait(),
         linger: LINGER,
     };
     let (me, cluster) = (config.node_id.clone(), Arc::new(cluster.clone()));
@@ -36,13 +36,17 @@ pub(super) fn follow(
         edges,
         drain.clone(),
     );
+    let trust = match config.cluster.tls_verify {
+        true => Trust::Verify,
+        false => Trust::Skip,
+    };
     let figures = Figures::default();
     drain.spawn(figures::run(
         me,
         figures.clone(),
         cluster,
         auth.clone(),
-        Trust::Verify,
+        trust,
         drain.clone(),
     ));
     figures

@@ -60,6 +60,7 @@ pub struct Mirror {
     nodes: BTreeMap<(NodeGroup, NodeId), Known<NodeRecord>>,
     claims: BTreeMap<(NodeGroup, StreamGuid), Known<Claim>>,
     ready: BTreeMap<(NodeGroup, StreamGuid), Known<Ready>>,
+    revision: Revision,
 }
 
 impl Mirror {
@@ -122,6 +123,16 @@ impl Mirror {
             }
             _ => None,
         }
+    }
+
+    /// Everything up to this revision was taken in.
+    pub fn catch_up(&mut self, revision: Revision) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// Up to where everything was taken in.
+    pub fn revision(&self) -> Revision {
+        self.revision
     }
 
     /// Keeps `about` as the provisions are.

@@ -42,6 +42,9 @@ impl Bench {
             group: group(),
             sub_group: "default".to_owned(),
             address: "127.0.0.1".to_owned(),
+            rtmp: ([127, 0, 0, 1], 1935).into(),
+            api: ([127, 0, 0, 1], 5080).into(),
+            api_tls: false,
             capacity,
             app_capacity: BTreeMap::new(),
         };

@@ -51,7 +51,7 @@ impl Link {
         stream: &Arc<Stream>,
         tell: mpsc::Sender<Told>,
     ) -> Self {
-        let feed = stream.feed(None);
+        let feed = stream.relay(None);
         let feed_id = feed.id();
         let url = url(&origin, stream, token);
         let span = info_span!("pull", node = %origin.node, epoch = origin.epoch);

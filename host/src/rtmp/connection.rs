@@ -55,9 +55,14 @@ pub struct Context {
     pub limits: Limits,
     /// This node's pulls from itself.
     pub own_pulls: OwnPulls,
+    /// Where a player can go on when this node leaves.
+    pub elsewhere: Elsewhere,
     /// Tells when to stop.
     pub drain: Drain,
 }
+
+/// The tcUrl at which another node has a stream, if one has.
+pub type Elsewhere = Arc<dyn Fn(&StreamGuid) -> Option<String> + Send + Sync>;
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -275,6 +280,9 @@ impl<S: Socket> Connection<S> {
         self.publications.clear();
         match self.play.as_mut() {
             Some(play) => {
+                if let Some(url) = (self.context.elsewhere)(play.guid()) {
+                    self.session.request_reconnect(&url, "the node leaves");
+                }
                 play.end(&mut self.session);
                 Ok(())
             }
@@ -339,6 +347,9 @@ impl<S: Socket> Connection<S> {
             }
         }
         self.publications.values().for_each(Publication::depart);
+        if self.publications.values().any(Publication::is_over) {
+            return Err(Closed::Ours("another node has the stream"));
+        }
         Ok(())
     }
 
@@ -383,7 +394,12 @@ impl<S: Socket> Connection<S> {
     }
 
     fn decide(&mut self, stream_id: u32, act: Act, guid: &StreamGuid, verdict: Result<(), Denied>) {
-        let done = verdict.map_err(not_allowed).and_then(|()| match act {
+        let fenced = self.context.streams.fenced().then_some(FENCED);
+        let allowed = match fenced {
+            Some(why) => Err(refused(Refusal::Limit, why)),
+            None => verdict.map_err(not_allowed),
+        };
+        let done = allowed.and_then(|()| match act {
             Act::Publish => self.publish(stream_id, guid),
             Act::Play => self.begin_play(stream_id, guid),
         });
@@ -439,6 +455,9 @@ impl<S: Socket> Connection<S> {
     /// has from elsewhere.
     fn begin_edge(&mut self, stream_id: u32, guid: &StreamGuid) -> Result<(), No> {
         self.may_play(stream_id, guid)?;
+        if self.context.streams.fenced() {
+            return Err(refused(Refusal::Limit, FENCED));
+        }
         let stream = self.context.streams.find(guid);
         let stream = stream.filter(|stream| stream.feeder() != Feeder::Edge);
         let why = "this node does not have the stream";
@@ -474,6 +493,9 @@ impl<S: Socket> Connection<S> {
         self.play = Some(play);
     }
 }
+
+/// Why nobody begins on a node that does not know whether it still is in its cluster.
+const FENCED: &str = "the node has lost touch with its cluster";
 
 /// What a refused peer and the log are told.
 type No = (Refusal, Cow<'static, str>);

@@ -15,8 +15,6 @@ pub struct Publication {
     stream: Arc<Stream>,
     feed: Feed,
     place: PublisherPlace,
-    /// The stream is not over with it.
-    leaves: bool,
 }
 
 impl Publication {
@@ -35,7 +33,6 @@ impl Publication {
             stream,
             feed,
             place,
-            leaves: false,
         })
     }
 
@@ -51,14 +48,14 @@ impl Publication {
         self.feed.depart();
     }
 
-    /// Ends it, and leaves the stream to a node that may have it next: viewers stay.
-    pub fn leave(mut self) {
-        self.leaves = true;
-    }
-
     /// So many bytes came from the publisher.
     pub fn received(&self, bytes: u64) {
         self.place.received(bytes);
+    }
+
+    /// Whether the stream is not this publisher's any more: another node has its name.
+    pub fn is_over(&self) -> bool {
+        self.stream.is_ended() || !self.stream.is_published()
     }
 
     /// The stream.
@@ -69,9 +66,6 @@ impl Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        match self.leaves {
-            true => self.streams.leave(&self.stream),
-            false => self.streams.end(&self.stream),
-        }
+        self.streams.end_published(&self.stream);
     }
 }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::Config;
+use super::gate::{Entrance, Gate};
 use super::hub::{Feeder, Stream, StreamSnapshot};
 use crate::id::StreamGuid;
 
@@ -78,6 +79,8 @@ pub struct Streams {
     entries: Arc<Mutex<HashMap<StreamGuid, Entry>>>,
     freed: Arc<Notify>,
     changed: Arc<watch::Sender<()>>,
+    /// Of the cluster's membership; `None` when the node is alone.
+    gate: Option<Arc<Mutex<Gate>>>,
     elsewhere: Arc<OnceLock<Arc<dyn Elsewhere>>>,
 }
 
@@ -96,6 +99,37 @@ impl Streams {
             freed: Arc::default(),
             changed: Arc::default(),
             elsewhere: Arc::default(),
+            gate: None,
+        }
+    }
+
+    /// The streams of a node of a cluster: media of its own enters a stream only under
+    /// [`Stream::admit`], and the node is fenced until [`Streams::join`].
+    pub fn of_a_cluster(config: Config) -> Self {
+        Self {
+            gate: Some(Arc::new(Mutex::new(Gate::shut()))),
+            ..Self::new(config)
+        }
+    }
+
+    /// The node is a member of its cluster as long as this gate is open.
+    pub fn join(&self, gate: Gate) {
+        if let Some(current) = &self.gate {
+            *current.lock() = gate;
+        }
+    }
+
+    /// Whether the node cannot know that it is a member of its cluster: it begins nothing
+    /// that others could have begun, too.
+    pub fn fenced(&self) -> bool {
+        let gate = self.gate.as_ref();
+        gate.is_some_and(|gate| !gate.lock().is_open())
+    }
+
+    fn entrance(&self) -> Entrance {
+        match self.gate {
+            Some(_) => Entrance::Barred,
+            None => Entrance::Free,
         }
     }
 
@@ -182,6 +216,7 @@ impl Streams {
                 Feeder::Restreamer => Err(NameTaken::Provision),
                 Feeder::Edge => {
                     stream.set_feeder(Feeder::Publisher);
+                    self.changed.send_replace(());
                     Ok(stream.clone())
                 }
             },
@@ -189,7 +224,12 @@ impl Streams {
                 self.changed.send_replace(());
                 Ok(entry
                     .stream
-                    .insert(Stream::start(guid.clone(), true, self.config.clone()))
+                    .insert(Stream::start(
+                        guid.clone(),
+                        true,
+                        self.config.clone(),
+                        self.entrance(),
+                    ))
                     .clone())
             }
         }
@@ -205,6 +245,7 @@ impl Streams {
                 Feeder::Restreamer => {}
                 Feeder::Edge => {
                     stream.set_feeder(Feeder::Restreamer);
+                    self.changed.send_replace(());
                     entry.held = entry.held.max(Some(0));
                 }
             }
@@ -214,7 +255,12 @@ impl Streams {
         entry.hold(0);
         Ok(entry
             .stream
-            .insert(Stream::start(guid.clone(), false, self.config.clone()))
+            .insert(Stream::start(
+                guid.clone(),
+                false,
+                self.config.clone(),
+                self.entrance(),
+            ))
             .clone())
     }
 
@@ -224,7 +270,8 @@ impl Streams {
         let entry = entries.entry(guid.clone()).or_default();
         let stream = entry.stream.get_or_insert_with(|| {
             self.changed.send_replace(());
-            let stream = Stream::start(guid.clone(), false, self.config.clone());
+            let (config, entrance) = (self.config.clone(), self.entrance());
+            let stream = Stream::start(guid.clone(), false, config, entrance);
             stream.set_feeder(Feeder::Edge);
             stream
         });
@@ -234,6 +281,11 @@ impl Streams {
     /// Ends a stream. Its name stays with the provision that holds it, if any.
     pub fn end(&self, stream: &Arc<Stream>) {
         self.remove(stream, |_| true);
+    }
+
+    /// Ends a publisher's stream, unless it goes on without it.
+    pub fn end_published(&self, stream: &Arc<Stream>) {
+        self.remove(stream, |feeder| feeder == Feeder::Publisher);
     }
 
     /// Ends a stream that another node feeds. False when it is fed here by now.
@@ -296,6 +348,13 @@ impl Streams {
     /// The stream of this name, with or without media.
     pub fn find(&self, guid: &StreamGuid) -> Option<Arc<Stream>> {
         self.entries.lock().get(guid)?.stream.clone()
+    }
+
+    /// The names of the streams that publishers feed.
+    pub fn published(&self) -> Vec<StreamGuid> {
+        let entries = self.entries.lock();
+        let published = entries.iter().filter(|(_, entry)| entry.published());
+        published.map(|(guid, _)| guid.clone()).collect()
     }
 
     /// The stream of this name for a viewer, also when another node has it.

@@ -224,6 +224,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::stream::gate::Entrance;
     use crate::stream::timeline::Lane;
     use crate::stream::unit::{Content, Unit};
     use crate::stream::{Config, Feed};
@@ -239,7 +240,12 @@ mod tests {
     }
 
     fn stream(config: Config) -> (Arc<Stream>, Feed) {
-        let stream = Stream::start("live/a".parse().expect("legal"), true, Arc::new(config));
+        let stream = Stream::start(
+            "live/a".parse().expect("legal"),
+            true,
+            Arc::new(config),
+            Entrance::Free,
+        );
         let feed = stream.feed(None);
         feed.attach();
         (stream, feed)
