@@ -137,6 +137,7 @@ impl Node {
             protocol: Protocol::Rtmp,
             limits: limits.clone(),
             own_pulls: OwnPulls::default(),
+            elsewhere: Arc::new(|_| None),
             drain: drain.clone(),
         };
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -194,7 +195,8 @@ impl Node {
             deny: Vec::new(),
         };
         let policy = Arc::new(Policy::new(rules, Vec::new()));
-        let dialed = Dialed::open(&url, Purpose::Play, &Options::default(), &policy);
+        let options = Options::default();
+        let dialed = Dialed::open(&url, Purpose::Play, &options, &policy);
         timeout(SOON, dialed).await.expect("an answer")
     }
 }
