@@ -516,8 +516,7 @@ mod tests {
     use super::*;
     use crate::plugin::{self, Runtime};
 
-    #[tokio::test]
-    async fn what_cannot_start_is_failed_until_its_name_is_free() {
+    async fn bench() -> (Restreamers, Streams, Assigned) {
         let runtime = Runtime::start().expect("the plugin engine starts");
         let plugins = Plugins::load(runtime, plugin::Config::default())
             .await
@@ -545,6 +544,32 @@ mod tests {
             latency: None,
             epoch: 1,
         };
+        (restreamers, streams, assigned)
+    }
+
+    #[tokio::test]
+    async fn who_watches_a_stream_that_goes_on_elsewhere_stays() {
+        let (restreamers, streams, assigned) = bench().await;
+        let run = || {
+            restreamers.ensure(assigned.clone());
+            streams.find(&assigned.stream).expect("it exists")
+        };
+        let stream = run();
+        restreamers.leave(&assigned.provision, &assigned.stream);
+        assert!(stream.is_ended(), "nobody watched");
+        let stream = run();
+        let subscriber = crate::stream::Subscriber::new(stream.clone());
+        restreamers.leave(&assigned.provision, &assigned.stream);
+        assert!(!stream.is_ended() && restreamers.count() == 0);
+        assert!(Arc::ptr_eq(&stream, &run()), "the same when it is back");
+        restreamers.stop(&assigned.provision, &assigned.stream);
+        assert!(stream.is_ended());
+        drop(subscriber);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_start_is_failed_until_its_name_is_free() {
+        let (restreamers, streams, assigned) = bench().await;
         let status = || restreamers.status(&assigned.provision, &assigned.stream);
         let published = streams.publish(&assigned.stream).expect("free");
         restreamers.ensure(assigned.clone());

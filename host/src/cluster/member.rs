@@ -490,11 +490,3 @@ impl Member {
         }
     }
 }
-
-#[cfg(test)]
-impl Member {
-    /// Whether it is known to hold the claim of a stream, or may hold it.
-    pub(super) fn may_hold(&self, stream: &StreamGuid) -> bool {
-        self.claims.may_hold(stream)
-    }
-}

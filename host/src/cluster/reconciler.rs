@@ -198,6 +198,9 @@ impl Driver {
 
     /// A stream began or ended here.
     fn on_streams(&mut self) {
+        if self.member.is_none() {
+            return;
+        }
         let streams = self.cluster.0.streams.clone();
         let published: BTreeSet<StreamGuid> = streams.published().into_iter().collect();
         self.with(|member, mirror, now| member.publishes(published, mirror, now));

@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::plugin::{self, Plugins, Runtime};
 use crate::restreamer;
 use crate::rtmp::policy::Policy;
-use crate::store::Memory;
+use crate::store::{Memory, Txn};
 
 pub(super) struct Bench {
     pub(super) cluster: Cluster,

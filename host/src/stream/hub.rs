@@ -278,14 +278,15 @@ impl Stream {
 
     /// Opens a feed of what another node appended: it needs no claim.
     pub fn relay(self: &Arc<Self>, stall: Option<Duration>) -> Feed {
-        Feed {
-            relayed: true,
-            ..self.feed(stall)
-        }
+        self.open_feed(stall, true)
     }
 
     /// Opens a feed. Nothing it pushes is played before [`Feed::attach`].
     pub fn feed(self: &Arc<Self>, stall: Option<Duration>) -> Feed {
+        self.open_feed(stall, false)
+    }
+
+    fn open_feed(self: &Arc<Self>, stall: Option<Duration>, relayed: bool) -> Feed {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Feed {
             id: FeedId(NEXT.fetch_add(1, Ordering::Relaxed)),
@@ -293,7 +294,7 @@ impl Stream {
             headers: Headers::default(),
             first_audio: None,
             started: false,
-            relayed: false,
+            relayed,
             progress: Arc::new(Mutex::new(Progress::new(Instant::now()))),
             stall,
             backlog: Backlog::default(),
