@@ -516,6 +516,21 @@ mod tests {
     use super::*;
     use crate::plugin::{self, Runtime};
 
+    /// Where streams go on; what becomes of them there is not looked at.
+    struct Elsewhere;
+
+    impl crate::stream::Elsewhere for Elsewhere {
+        fn bring(&self, _: &StreamGuid) -> Option<Arc<Stream>> {
+            None
+        }
+
+        fn exists(&self, _: &StreamGuid) -> bool {
+            true
+        }
+
+        fn follow(&self, _: &Arc<Stream>) {}
+    }
+
     async fn bench() -> (Restreamers, Streams, Assigned) {
         let runtime = Runtime::start().expect("the plugin engine starts");
         let plugins = Plugins::load(runtime, plugin::Config::default())
@@ -550,6 +565,7 @@ mod tests {
     #[tokio::test]
     async fn who_watches_a_stream_that_goes_on_elsewhere_stays() {
         let (restreamers, streams, assigned) = bench().await;
+        streams.set_elsewhere(Arc::new(Elsewhere));
         let run = || {
             restreamers.ensure(assigned.clone());
             streams.find(&assigned.stream).expect("it exists")
