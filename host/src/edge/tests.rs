@@ -344,7 +344,7 @@ async fn a_node_may_play_where_viewers_may_not_and_takes_none_of_their_places() 
     let source = a.streams.open(&guid()).expect("free");
     let _feed = feed(&source, 1);
     let refused = a.dial(&guid(), None).await.expect_err("play is off");
-    assert_eq!(refused.class, Class::Rejected, "{refused}");
+    assert_eq!(refused.class, Class::Auth, "{refused}");
     let places: Vec<_> = (0..2).map(|_| a.limits.subscriber(&guid())).collect();
     assert!(places.iter().all(Result::is_ok) && a.limits.subscriber(&guid()).is_err());
     let token = a

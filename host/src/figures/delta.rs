@@ -373,7 +373,7 @@ mod tests {
     fn lines_that_are_none_of_ours_are_refused_and_unknown_fields_are_not() {
         for bad in [
             "",
-            "[]",
+            "7",
             "{",
             r#"{"streams":[{"stream":"bad"}]}"#,
             r#"{"streams":7}"#,
