@@ -39,6 +39,8 @@ use crate::rtmp::listener::Listener;
 use crate::rtmp::policy::Policy;
 use crate::secrets::Secrets;
 use crate::store::embedded::Embedded;
+#[cfg(feature = "etcd")]
+use crate::store::etcd::Etcd;
 use crate::store::memory::Memory;
 use crate::store::{Revision, Store};
 use crate::stream::Streams;
@@ -81,7 +83,7 @@ impl App {
     /// Starts a node. When this returns it serves.
     pub async fn start(config: Config, secrets: &Secrets) -> anyhow::Result<Self> {
         let drain = Drain::new();
-        let store = open_store(config.store, &config.data_dir)?;
+        let store = open_store(&config)?;
         let auth = Auth::new(&auth_settings(&config, secrets))?;
         let rtmp_listener = Listener::bind(config.rtmp_listen, config.limits.connections)
             .with_context(|| format!("rtmp_listen {}", config.rtmp_listen))?;
@@ -100,7 +102,7 @@ impl App {
         let runtime =
             Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
         let plugins = Plugins::load(runtime, plugin_config(&config)).await?;
-        let shared = is_shared(config.store);
+        let shared = is_shared(&config.store);
         let streams = match shared {
             true => Streams::of_a_cluster(config.stream.clone()),
             false => Streams::new(config.stream.clone()),
@@ -273,17 +275,23 @@ impl App {
     }
 }
 
-fn open_store(kind: StoreKind, data_dir: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(match kind {
-        StoreKind::Embedded => Arc::new(Embedded::open(data_dir)?),
+/// The store that the configuration names. To be called on a runtime.
+pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &config.store {
+        StoreKind::Embedded => Arc::new(Embedded::open(&config.data_dir)?),
         StoreKind::Memory => Arc::new(Memory::new()),
+        #[cfg(feature = "etcd")]
+        StoreKind::Etcd(members) => Arc::new(Etcd::open(members, &config.etcd)?),
+        #[cfg(not(feature = "etcd"))]
+        StoreKind::Etcd(_) => anyhow::bail!("store: this build has no feature `etcd`"),
     })
 }
 
 /// Whether other nodes have the same store.
-fn is_shared(kind: StoreKind) -> bool {
+fn is_shared(kind: &StoreKind) -> bool {
     match kind {
         StoreKind::Embedded | StoreKind::Memory => false,
+        StoreKind::Etcd(_) => true,
     }
 }
 

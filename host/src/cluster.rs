@@ -24,7 +24,7 @@ pub mod record;
 mod roster;
 #[cfg(test)]
 mod simulation;
-mod snapshot;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 

@@ -76,10 +76,12 @@ const WIRING: [&str; 9] = [
 ];
 
 /// Crates, or parts of them, that only these modules may name.
-const OWNERS: [(&str, &[&str]); 7] = [
+const OWNERS: [(&str, &[&str]); 9] = [
     ("wasmtime", &["plugin"]),
     ("wasmtime_wasi", &["plugin"]),
     ("redb", &["store"]),
+    ("etcd_client", &["store"]),
+    ("tonic", &["store"]),
     ("axum", &["api", "app", "flv", "http"]),
     ("ServerSession", &["rtmp"]),
     ("ClientSession", &["rtmp"]),

@@ -28,7 +28,7 @@ use crate::store::virtually::Virtual;
 use crate::store::{Error, Txn};
 
 /// Seeds that every run of the tests plays.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 40;
 const NODES: usize = 3;
 const TTL: Duration = Duration::from_secs(3);
 /// Faults and clients end here.
@@ -502,15 +502,21 @@ fn no_two_nodes_ever_append_at_a_time_and_what_persists_comes_back() {
         Some(seed) => seed..seed + 1,
         None => 0..number("RESTREAMD_SIMULATIONS").unwrap_or(SEEDS),
     };
-    let mut appends = 0;
+    let (mut appends, mut moves) = (0, 0);
+    let alone = seeds.end - seeds.start == 1;
     for seed in seeds {
         let mut world = World::new(seed, Broken::default());
         if let Err(violation) = world.run() {
             panic!("seed {seed} at {:?}: {violation}", world.now);
         }
         appends += world.judge.appends();
+        moves += world.judge.moves();
     }
-    assert!(appends > 1_000, "something was appended: {appends}");
+    // A world in which nothing happens proves nothing.
+    assert!(
+        alone || (appends > 10_000 && moves > 100),
+        "{appends}, {moves}"
+    );
 }
 
 /// Seeds until the judge notices.

@@ -59,6 +59,7 @@ pub(super) struct Judge {
     provisions: BTreeMap<ProvisionGuid, Truth>,
     streams: BTreeMap<StreamGuid, Last>,
     appends: u64,
+    moves: u64,
 }
 
 impl Judge {
@@ -89,6 +90,11 @@ impl Judge {
 
     pub(super) fn appends(&self) -> u64 {
         self.appends
+    }
+
+    /// How often a stream went on elsewhere.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves
     }
 
     /// No append under an epoch after the first one under a later one. Epochs count for
@@ -130,6 +136,8 @@ impl Judge {
                 });
             }
         }
+        let former = self.streams.get(stream);
+        self.moves += u64::from(former.is_some_and(|last| last.node != node));
         let last = Last {
             number,
             node,
