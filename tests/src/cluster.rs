@@ -18,6 +18,8 @@ pub fn node(binary: &str, store: &str, n: usize) -> Builder {
         .set("node_id", format!("n{n}"))
         .set("rtmp_listen", listen.as_str())
         .set("api_listen", listen)
+        // It warns that no other machine can go there.
+        .announce("sent to a loopback address")
 }
 
 /// Nodes `n1`… of one cluster, and its etcd. Nodes end before it does.

