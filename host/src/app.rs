@@ -6,6 +6,7 @@ mod advertise;
 mod flv;
 mod gate;
 pub mod metrics;
+mod nodes;
 mod socket;
 pub mod tls;
 
@@ -25,6 +26,7 @@ use crate::auth::{self, Auth};
 use crate::cluster::{self, Cluster, Home, Identity, Membership, Proof};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
+use crate::figures::{Figures, Teller};
 use crate::flv::MediaDir;
 use crate::gate::{Gate, Protocol};
 use crate::id::{AppName, NodeGroup, StreamGuid};
@@ -151,6 +153,11 @@ impl App {
         follow_swaps(&plugins, &restreamers, &drain);
         drain.spawn(plugins.clone().follow(drain.clone()));
 
+        let figures = match shared {
+            true => nodes::follow(&cluster, &config, &streams, &auth, &drain),
+            false => Figures::default(),
+        };
+
         let mut registry = telemetry::registry();
         let gates = Gates::new(&config, &auth, &mut registry).await?;
         if let Some(listener) = rtmps_listener {
@@ -214,6 +221,8 @@ impl App {
             info!(service = "flv", %addr, tls = config.api.tls_cert.is_some(), "listening");
         }
         let state = api::State {
+            figures,
+            teller: Teller::new(drain.clone()),
             plugins,
             restreamers: restreamers.clone(),
             streams,

@@ -8,6 +8,7 @@ mod claims;
 mod config;
 mod distribute;
 mod follow;
+mod holders;
 mod home;
 mod lease;
 #[cfg(test)]

@@ -248,35 +248,23 @@ impl Restreamers {
     /// Stops a restreamer. Its sources and its stream are closed when this returns;
     /// its guest is told and gets two seconds.
     pub fn stop(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
-        let key = (provision.clone(), stream.clone());
-        let stopped = {
-            let mut running = self.0.running.lock();
-            self.0.blocked.lock().remove(&key);
-            running.remove(&key)
-        };
-        if let Some(stopped) = stopped {
+        if let Some(stopped) = self.take(provision, stream) {
             self.0.end(&stopped.shared);
         }
     }
 
-    /// Stops a restreamer whose stream goes on elsewhere: its sources are closed when this
-    /// returns, its stream and who watches it stay.
+    /// The same, but another node is to go on: viewers of the stream stay.
     pub fn leave(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
-        let key = (provision.clone(), stream.clone());
-        let left = {
-            let mut running = self.0.running.lock();
-            self.0.blocked.lock().remove(&key);
-            running.remove(&key)
-        };
-        if let Some(left) = left {
-            left.shared.board.lock().stop();
-            left.shared.close();
-            left.shared.inbox.stop();
-            let unwatched = |stream: &&Arc<Stream>| stream.snapshot().subscribers == 0;
-            if let Some(stream) = left.shared.local.feeds.as_ref().filter(unwatched) {
-                self.0.streams.end(stream);
-            }
+        if let Some(left) = self.take(provision, stream) {
+            self.0.leave(&left.shared);
         }
+    }
+
+    fn take(&self, provision: &ProvisionGuid, stream: &StreamGuid) -> Option<Running> {
+        let key = (provision.clone(), stream.clone());
+        let mut running = self.0.running.lock();
+        self.0.blocked.lock().remove(&key);
+        running.remove(&key)
     }
 
     /// What is assigned here, for finding what is not any more.
@@ -506,10 +494,18 @@ impl Blocked {
 
 impl Inner {
     fn end(&self, shared: &Arc<Shared>) {
+        self.close(shared, |streams, stream| streams.end(stream));
+    }
+
+    fn leave(&self, shared: &Arc<Shared>) {
+        self.close(shared, |streams, stream| streams.leave(stream));
+    }
+
+    fn close(&self, shared: &Arc<Shared>, part: impl FnOnce(&Streams, &Arc<Stream>)) {
         shared.board.lock().stop();
         shared.close();
         if let Some(stream) = &shared.local.feeds {
-            self.streams.end(stream);
+            part(&self.streams, stream);
         }
         shared.inbox.stop();
     }
@@ -519,6 +515,21 @@ impl Inner {
 mod tests {
     use super::*;
     use crate::plugin::{self, Runtime};
+
+    /// Where streams go on; what becomes of them there is not looked at.
+    struct Elsewhere;
+
+    impl crate::stream::Elsewhere for Elsewhere {
+        fn bring(&self, _: &StreamGuid) -> Option<Arc<Stream>> {
+            None
+        }
+
+        fn exists(&self, _: &StreamGuid) -> bool {
+            true
+        }
+
+        fn follow(&self, _: &Arc<Stream>) {}
+    }
 
     async fn bench() -> (Restreamers, Streams, Assigned) {
         let runtime = Runtime::start().expect("the plugin engine starts");
@@ -554,6 +565,7 @@ mod tests {
     #[tokio::test]
     async fn who_watches_a_stream_that_goes_on_elsewhere_stays() {
         let (restreamers, streams, assigned) = bench().await;
+        streams.set_elsewhere(Arc::new(Elsewhere));
         let run = || {
             restreamers.ensure(assigned.clone());
             streams.find(&assigned.stream).expect("it exists")

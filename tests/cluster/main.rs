@@ -2,6 +2,7 @@
 //!
 //! One module per promise, as in the black-box suite.
 
+mod edges;
 mod failover;
 mod kills;
 mod leaders;

@@ -28,6 +28,9 @@ pub struct Config {
     pub return_wait_ms: u64,
     /// Milliseconds that a node which leaves may take to hand over what persists.
     pub drain_timeout_ms: u64,
+    /// Whether the certificates of other nodes' REST listeners are checked, for the names
+    /// that these advertise.
+    pub tls_verify: bool,
 }
 
 impl Default for Config {
@@ -37,6 +40,7 @@ impl Default for Config {
             orphan_wait_ms: 15_000,
             return_wait_ms: 5_000,
             drain_timeout_ms: 30_000,
+            tls_verify: true,
         }
     }
 }

@@ -171,7 +171,8 @@ impl Driver {
                 let stream = inner.streams.find(&guid);
                 if let Some(stream) = stream.filter(|stream| stream.is_published()) {
                     info!(stream = %guid, "the name is another node's: its publisher has to go");
-                    inner.streams.end(&stream);
+                    // Who watches it gets that node's.
+                    inner.streams.leave(&stream);
                 }
             }
             Order::Settle(guid) => {

@@ -194,7 +194,7 @@ async fn play(
     if context.streams.fenced() {
         return Err(Refused::Fenced);
     }
-    let stream = context.streams.find(&guid).ok_or(Refused::NotFound)?;
+    let stream = context.streams.play(&guid).ok_or(Refused::NotFound)?;
     let place = context.place(peer, &guid)?;
     let mut subscriber = Subscriber::new(stream.clone());
     context.media(&stream, &mut subscriber).await?;
@@ -229,7 +229,7 @@ impl Context {
             return whole;
         };
         match whole {
-            Ok(guid) if self.streams.find(&guid).is_some() => Ok(guid),
+            Ok(guid) if self.streams.exists(&guid) => Ok(guid),
             _ => short.parse().map_err(|_| Refused::BadName),
         }
     }

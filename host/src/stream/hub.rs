@@ -35,11 +35,22 @@ const REBASE_AFTER_MS: u64 = 3_600_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FeedId(u64);
 
+/// Who feeds a stream on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feeder {
+    /// A provision's restreamer.
+    Restreamer,
+    /// A plain publisher.
+    Publisher,
+    /// Another node, which has it; or nobody, while it is not known which one.
+    Edge,
+}
+
 /// A stream. Shared by its feeds and subscribers.
 #[derive(Debug)]
 pub struct Stream {
     guid: StreamGuid,
-    published: bool,
+    feeder: watch::Sender<Feeder>,
     config: Arc<Config>,
     inner: Mutex<Inner>,
     /// How long frames wait, in milliseconds; read for every frame.
@@ -50,6 +61,8 @@ pub struct Stream {
     /// The next sequence number, or the end of the stream when closed.
     pub(super) progress: watch::Sender<Tip>,
     pub(super) subscribers: AtomicU64,
+    /// Those of them that are other nodes.
+    pub(super) edges: AtomicU64,
 }
 
 /// What subscribers wait on.
@@ -100,13 +113,15 @@ pub struct StreamSnapshot {
     pub live: bool,
     /// Fed by a plain publisher and not by a restreamer.
     pub published: bool,
+    /// Fed by another node.
+    pub edge: bool,
     /// Since when media moves without a break.
     pub since: Option<jiff::Timestamp>,
     /// For how long that is; zero when not live.
     pub duration: Duration,
     /// How long frames wait to be sent together; zero when they do not.
     pub latency: Duration,
-    /// Attached subscribers.
+    /// Attached subscribers, other nodes not counted.
     pub subscribers: u64,
     /// Media bytes that came in.
     pub bytes_in: u64,
@@ -140,9 +155,13 @@ impl Stream {
             slack_millis: SLACK_MILLIS,
         };
         let latency = config.latency_of(&guid);
+        let feeder = match published {
+            true => Feeder::Publisher,
+            false => Feeder::Restreamer,
+        };
         let stream = Arc::new(Self {
             guid,
-            published,
+            feeder: watch::Sender::new(feeder),
             config,
             window: AtomicU64::new(millis(latency)),
             inner: Mutex::new(Inner {
@@ -164,6 +183,7 @@ impl Stream {
             pump: Pump::default(),
             progress: watch::Sender::new(Tip::At(0)),
             subscribers: AtomicU64::new(0),
+            edges: AtomicU64::new(0),
         });
         tokio::spawn(keep_time(Arc::downgrade(&stream), stream.timer.clone()));
         stream
@@ -197,7 +217,33 @@ impl Stream {
 
     /// Whether a plain publisher feeds it.
     pub fn is_published(&self) -> bool {
-        self.published
+        self.feeder() == Feeder::Publisher
+    }
+
+    /// Who feeds it now.
+    pub fn feeder(&self) -> Feeder {
+        *self.feeder.borrow()
+    }
+
+    /// Changes with who feeds it.
+    pub fn feeder_changes(&self) -> watch::Receiver<Feeder> {
+        self.feeder.subscribe()
+    }
+
+    pub(super) fn set_feeder(&self, feeder: Feeder) {
+        self.feeder
+            .send_if_modified(|now| std::mem::replace(now, feeder) != feeder);
+    }
+
+    /// Other nodes that play it for viewers of theirs.
+    pub fn nodes(&self) -> u64 {
+        self.edges.load(Ordering::Relaxed)
+    }
+
+    /// Subscribers that are no nodes.
+    pub fn viewers(&self) -> u64 {
+        let all = self.subscribers.load(Ordering::Relaxed);
+        all.saturating_sub(self.edges.load(Ordering::Relaxed))
     }
 
     /// This node has the claim of the stream: feeds of its own may go on air, and one that
@@ -328,13 +374,14 @@ impl Stream {
         StreamSnapshot {
             guid: self.guid.clone(),
             live,
-            published: self.published,
+            published: self.is_published(),
+            edge: self.feeder() == Feeder::Edge,
             since: since.map(|(_, at)| at),
             duration: since.map_or(Duration::ZERO, |(from, _)| {
                 now.saturating_duration_since(from)
             }),
             latency: self.window(),
-            subscribers: self.subscribers.load(Ordering::Relaxed),
+            subscribers: self.viewers(),
             bytes_in: inner.bytes_in,
             ring_bytes: inner.ring.bytes(),
             video: progress.as_ref().and_then(|p| p.video(now)),
