@@ -4,6 +4,7 @@
 
 mod edges;
 mod failover;
+mod invariant;
 mod kills;
 mod leaders;
 mod partition;
