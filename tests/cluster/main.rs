@@ -4,6 +4,7 @@
 
 mod edges;
 mod failover;
+mod handover;
 mod kills;
 mod leaders;
 mod partition;
