@@ -57,7 +57,7 @@ pub(crate) fn spread(cluster: &Cluster, pulls: &[Provision]) -> Vec<usize> {
     pulls.iter().filter_map(live).collect()
 }
 
-fn announce(node: &mut TestHost) {
+pub(crate) fn announce(node: &mut TestHost) {
     for line in [
         "lease",
         "fenced",

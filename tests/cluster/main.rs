@@ -4,6 +4,7 @@
 
 mod edges;
 mod failover;
+mod handover;
 mod invariant;
 mod kills;
 mod leaders;
