@@ -4,6 +4,8 @@
 
 mod edges;
 mod failover;
+mod handover;
+mod invariant;
 mod kills;
 mod leaders;
 mod partition;

@@ -42,6 +42,7 @@ fn bench() -> Bench {
             "fenced",
             "etcd cannot be watched",
             "the store cannot be followed",
+            "the store is unavailable",
         ];
         lines
             .iter()

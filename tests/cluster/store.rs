@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{BINARY, SOON, nodes};
 
 /// What a node answers within when etcd does not: `etcd.timeout_ms`, and time to say it.
-const REFUSAL: Duration = Duration::from_secs(6);
+const REFUSAL: Duration = Duration::from_secs(8);
 /// What a node says of an etcd that is gone.
 const GONE: [&str; 3] = [
     "etcd cannot be watched",

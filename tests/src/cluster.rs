@@ -18,7 +18,7 @@ pub fn node(binary: &str, store: &str, n: usize) -> Builder {
         .set("node_id", format!("n{n}"))
         .set("rtmp_listen", listen.as_str())
         .set("api_listen", listen)
-        // They are on one machine.
+        // It warns that no other machine can go there.
         .announce("sent to a loopback address")
 }
 

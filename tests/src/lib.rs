@@ -7,6 +7,7 @@
 
 pub mod amf;
 pub mod api;
+pub mod appends;
 pub mod author;
 pub mod black_hole;
 pub mod browser;

@@ -51,7 +51,7 @@ impl Default for Etcd {
             ca: None,
             cert: None,
             key: None,
-            timeout_ms: 3_000,
+            timeout_ms: 5_000,
             connect_timeout_ms: 1_000,
         }
     }
@@ -124,21 +124,21 @@ impl fmt::Display for Members {
 }
 
 fn member(text: &str) -> Result<String, String> {
+    let text = text.trim();
     let wrong = || format!("`{text}` is no member: must be etcd://host:port,host:port");
-    let authority: hyper::http::uri::Authority = text.trim().parse().map_err(|_| wrong())?;
-    if authority.as_str().contains('@') {
+    if text.contains('@') {
         return Err("holds a name or password: these go into [etcd]".to_owned());
     }
-    if authority.host().is_empty() {
-        return Err(wrong());
-    }
-    match authority.port() {
-        // `http` lets ports through that no socket has.
-        Some(port) if port.as_str().parse::<u16>().is_ok_and(|port| port > 0) => {
-            Ok(authority.as_str().to_owned())
-        }
-        None if !authority.as_str().ends_with(':') => Ok(format!("{}:{PORT}", authority.host())),
-        _ => Err(wrong()),
+    // The colons of an IPv6 address stand in brackets.
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().unwrap_or(0)),
+        _ => (text, PORT),
+    };
+    let authority = host.parse::<hyper::http::uri::Authority>();
+    let legal = authority.is_ok_and(|authority| authority.host() == host);
+    match legal && port > 0 {
+        true => Ok(format!("{host}:{port}")),
+        false => Err(wrong()),
     }
 }
 

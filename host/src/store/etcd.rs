@@ -45,6 +45,8 @@ use crate::config;
 /// halves.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
 
+/// How often members are asked that do not answer.
+const LOOK: Duration = Duration::from_millis(500);
 /// Before a call whose answer was lost is made at another member.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -104,6 +106,7 @@ impl Etcd {
                 tokio::select! {
                     () = replica.follow(&remote, &source) => {}
                     () = import::finish_others(&remote) => {}
+                    () = remote.look_for_members() => {}
                     () = source.closed.cancelled() => {}
                 }
             }
@@ -124,7 +127,7 @@ impl Etcd {
         asked: impl Future<Output = Result<T, Error>>,
         known: impl Fn() -> Option<T>,
     ) -> Result<T, Error> {
-        if self.remote.members.sulk()
+        if self.remote.members.are_lost()
             && let Some(known) = known()
         {
             return Ok(known);
@@ -197,6 +200,18 @@ impl Remote {
                 revision: page.at.unwrap_or(at),
                 more,
             });
+        }
+    }
+
+    /// Notices that members answer again, so that no reader has to wait to find out.
+    async fn look_for_members(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.members.are_lost()
+                && let Err(error) = self.now().await
+            {
+                tracing::debug!(%error, "etcd is still away");
+            }
         }
     }
 

@@ -20,8 +20,6 @@ use crate::config;
 const PAUSE: Duration = Duration::from_millis(50);
 /// The least time a member is given, when there is so much.
 const SHARE: Duration = Duration::from_millis(500);
-/// So long after no member answered, none is waited for by calls that can do without.
-const SULK: Duration = Duration::from_millis(500);
 
 /// What becomes of a call that is made twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +35,8 @@ pub(super) struct Members {
     /// The one to ask first.
     preferred: AtomicUsize,
     timeout: Duration,
-    /// Until when calls that can do without an answer are told so at once.
-    sulks: Mutex<Option<Instant>>,
+    /// Since when no member answers.
+    lost: Mutex<Option<Instant>>,
 }
 
 impl Members {
@@ -54,7 +52,7 @@ impl Members {
                 .collect(),
             preferred: AtomicUsize::new(0),
             timeout: Duration::from_millis(settings.timeout_ms),
-            sulks: Mutex::default(),
+            lost: Mutex::default(),
         }
     }
 
@@ -132,7 +130,7 @@ impl Members {
                 tokio::time::sleep_until(deadline.min(Instant::now() + PAUSE)).await;
             }
         }
-        *self.sulks.lock() = Some(Instant::now() + SULK);
+        *self.lost.lock() = Some(Instant::now());
         match last {
             Failure::NotDone(cause) if unknown => Err(Failure::Unknown(cause)),
             last => Err(last),
@@ -151,6 +149,6 @@ impl Members {
         if let Some(at) = at {
             self.preferred.store(at, Ordering::Relaxed);
         }
-        *self.sulks.lock() = None;
+        *self.lost.lock() = None;
     }
 }

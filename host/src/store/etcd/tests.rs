@@ -141,11 +141,15 @@ async fn without_etcd_reads_go_on_and_writes_are_refused_in_time() {
     let error = store.txn(txn.clone()).await.unwrap_err();
     assert!(error.retryable(), "{error:?}");
     assert!(store.keep_alive(lease).await.unwrap_err().retryable());
-    assert!(begun.elapsed() < Duration::from_secs(10), "{begun:?}");
+    // Two calls of `timeout_ms` each.
+    assert!(begun.elapsed() < Duration::from_secs(14), "{begun:?}");
+    // Nobody waits to find out again.
+    let begun = Instant::now();
     assert_eq!(store.get("a").await.unwrap().unwrap().value, "1");
     assert_eq!(store.get("c").await.unwrap(), None);
     let listing = store.list("", Page::first()).await.unwrap();
     assert_eq!(listing.entries.len(), 2);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{begun:?}");
     server.restart();
     let third = write(&store, "d").await;
     assert!(told(&mut watch, third).await.contains(&"d".to_owned()));
@@ -155,12 +159,17 @@ async fn without_etcd_reads_go_on_and_writes_are_refused_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_write_is_lost_or_refused_when_members_die_one_by_one() {
     let mut server = Server::three();
-    let store = Arc::new(open(&server.url()));
+    // A member of a busy machine may be elected late.
+    let settings = config::Etcd {
+        timeout_ms: 15_000,
+        ..config::Etcd::default()
+    };
+    let store = Arc::new(with(&server.url(), &settings));
     let mut watch = store
         .watch("", store.revision().await.unwrap())
         .await
         .unwrap();
-    let lease = store.lease(TTL).await.unwrap();
+    let lease = store.lease(DEADLINE).await.unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
     let writing = tokio::spawn({
         let (store, stop) = (Arc::clone(&store), stop.clone());
@@ -196,7 +205,8 @@ async fn no_write_is_lost_or_refused_when_members_die_one_by_one() {
     stop.cancel();
     let written: usize = timeout(DEADLINE, writing).await.unwrap().unwrap();
     let longest = timeout(DEADLINE, renewing).await.unwrap().unwrap();
-    assert!(longest < TTL, "a renewal took {longest:?}");
+    // On a quiet machine they take 2 s at most; what is proved is that none is refused.
+    assert!(longest < DEADLINE, "a renewal took {longest:?}");
     let last = store.revision().await.unwrap();
     let told = told(&mut watch, last).await;
     assert_eq!(told.len(), written, "each write is told once");
