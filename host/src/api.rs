@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use self::attempts::Attempts;
 use crate::auth::Auth;
 use crate::cluster::Cluster;
+use crate::figures::{Figures, Teller};
 use crate::plugin::Plugins;
 use crate::provision::Service;
 use crate::restreamer::Restreamers;
@@ -30,6 +31,7 @@ mod distribute;
 mod element;
 mod error;
 mod extract;
+mod figures;
 mod group;
 mod health;
 mod login;
@@ -64,6 +66,10 @@ pub struct State {
     pub streams: Streams,
     /// Nodes, groups and assignments.
     pub cluster: Cluster,
+    /// How the streams of other nodes are doing.
+    pub figures: Figures,
+    /// Tells other nodes how those of this one are.
+    pub teller: Teller,
     /// The stored provisions.
     pub provisions: Service,
     /// Logins and tokens.
@@ -143,6 +149,7 @@ fn base(attempts: Arc<Attempts>) -> axum::Router<State> {
                 .put(admin::import)
                 .layer(DefaultBodyLimit::max(MAX_SNAPSHOT)),
         )
+        .route("/cluster/figures", get(figures::follow))
         .route("/plugins", get(plugin::list))
         .route("/plugins/{name}", get(plugin::show))
         .route("/plugins/{name}/reload", post(plugin::reload))

@@ -6,6 +6,7 @@ mod advertise;
 mod flv;
 mod gate;
 pub mod metrics;
+mod nodes;
 mod socket;
 pub mod tls;
 
@@ -22,9 +23,10 @@ use gate::Gates;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{self, Auth};
-use crate::cluster::{Cluster, Identity};
+use crate::cluster::{self, Cluster, Home, Identity, Membership, Proof};
 use crate::config::{Config, StoreKind};
 use crate::drain::Drain;
+use crate::figures::{Figures, Teller};
 use crate::flv::MediaDir;
 use crate::gate::{Gate, Protocol};
 use crate::id::{AppName, NodeGroup, StreamGuid};
@@ -37,6 +39,8 @@ use crate::rtmp::listener::Listener;
 use crate::rtmp::policy::Policy;
 use crate::secrets::Secrets;
 use crate::store::embedded::Embedded;
+#[cfg(feature = "etcd")]
+use crate::store::etcd::Etcd;
 use crate::store::memory::Memory;
 use crate::store::{Revision, Store};
 use crate::stream::Streams;
@@ -57,8 +61,10 @@ pub struct App {
     pub tls: bool,
     /// Makes tokens.
     pub auth: Auth,
-    /// Stops the node.
+    /// Stops the node at once.
     pub drain: Drain,
+    /// The node among others; it is told to leave here.
+    pub cluster: Cluster,
     restreamers: Restreamers,
     api_handle: Handle<SocketAddr>,
     api_task: tokio::task::JoinHandle<std::io::Result<()>>,
@@ -77,7 +83,7 @@ impl App {
     /// Starts a node. When this returns it serves.
     pub async fn start(config: Config, secrets: &Secrets) -> anyhow::Result<Self> {
         let drain = Drain::new();
-        let store = open_store(config.store, &config.data_dir)?;
+        let store = open_store(&config)?;
         let auth = Auth::new(&auth_settings(&config, secrets))?;
         let rtmp_listener = Listener::bind(config.rtmp_listen, config.limits.connections)
             .with_context(|| format!("rtmp_listen {}", config.rtmp_listen))?;
@@ -96,7 +102,11 @@ impl App {
         let runtime =
             Runtime::start().map_err(|error| anyhow::anyhow!("the plugin engine: {error:#}"))?;
         let plugins = Plugins::load(runtime, plugin_config(&config)).await?;
-        let streams = Streams::new(config.stream.clone());
+        let shared = is_shared(&config.store);
+        let streams = match shared {
+            true => Streams::of_a_cluster(config.stream.clone()),
+            false => Streams::new(config.stream.clone()),
+        };
         let policy = Arc::new(Policy::new(config.dial.clone(), own));
         let bounds = restreamer::Limits {
             sources: config.limits.sources,
@@ -116,21 +126,37 @@ impl App {
             group: config.node_group.clone(),
             sub_group: "default".to_owned(),
             address: advertise::address(config.advertise.as_deref(), rtmp_addr),
+            rtmp: advertise::reachable(config.advertise.as_deref(), rtmp_addr),
+            api: advertise::reachable(config.advertise.as_deref(), api_addr),
+            api_tls: config.api.tls_cert.is_some(),
             capacity: config.limits.pulls,
             app_capacity: app_pulls(&config),
         };
-        let cluster = Cluster::new(
-            identity,
-            store.clone(),
-            restreamers.clone(),
-            streams.clone(),
-            limits.clone(),
-            drain.clone(),
-        );
+        let parts = (restreamers.clone(), streams.clone(), limits.clone());
+        let cluster = match shared {
+            true => member(&config, identity, store.clone(), parts, &drain)?,
+            false => {
+                let (restreamers, streams, limits) = parts;
+                Cluster::new(
+                    identity,
+                    store.clone(),
+                    restreamers,
+                    streams,
+                    limits,
+                    drain.clone(),
+                )
+            }
+        };
         drain.spawn(cluster.clone().run().instrument(info_span!("cluster")));
         cluster.started().await;
+        cluster.joined().await?;
         follow_swaps(&plugins, &restreamers, &drain);
         drain.spawn(plugins.clone().follow(drain.clone()));
+
+        let figures = match shared {
+            true => nodes::follow(&cluster, &config, &streams, &auth, &drain),
+            false => Figures::default(),
+        };
 
         let mut registry = telemetry::registry();
         let gates = Gates::new(&config, &auth, &mut registry).await?;
@@ -141,8 +167,8 @@ impl App {
                 &config,
                 gate,
                 Protocol::Rtmps,
-                &streams,
-                &restreamers,
+                (&streams, &restreamers),
+                &cluster,
                 &limits,
                 &drain,
             );
@@ -154,8 +180,8 @@ impl App {
             &config,
             gate.clone(),
             Protocol::Rtmp,
-            &streams,
-            &restreamers,
+            (&streams, &restreamers),
+            &cluster,
             &limits,
             &drain,
         );
@@ -168,6 +194,7 @@ impl App {
             Arc::new(StreamNames {
                 group: config.node_group.clone(),
                 streams: streams.clone(),
+                cluster: cluster.clone(),
             }),
             provision::Config {
                 is_self: is_self(policy, own_names(&config), rtmp_addr.port()),
@@ -194,10 +221,12 @@ impl App {
             info!(service = "flv", %addr, tls = config.api.tls_cert.is_some(), "listening");
         }
         let state = api::State {
+            figures,
+            teller: Teller::new(drain.clone()),
             plugins,
             restreamers: restreamers.clone(),
             streams,
-            cluster,
+            cluster: cluster.clone(),
             provisions,
             auth: auth.clone(),
             config: Arc::new(config.api.clone()),
@@ -222,6 +251,7 @@ impl App {
             tls,
             auth,
             drain,
+            cluster,
             restreamers,
             api_handle,
             api_task,
@@ -245,11 +275,51 @@ impl App {
     }
 }
 
-fn open_store(kind: StoreKind, data_dir: &Path) -> anyhow::Result<Arc<dyn Store>> {
-    Ok(match kind {
-        StoreKind::Embedded => Arc::new(Embedded::open(data_dir)?),
+/// The store that the configuration names. To be called on a runtime.
+pub fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match &config.store {
+        StoreKind::Embedded => Arc::new(Embedded::open(&config.data_dir)?),
         StoreKind::Memory => Arc::new(Memory::new()),
+        #[cfg(feature = "etcd")]
+        StoreKind::Etcd(members) => Arc::new(Etcd::open(members, &config.etcd)?),
+        #[cfg(not(feature = "etcd"))]
+        StoreKind::Etcd(_) => anyhow::bail!("store: this build has no feature `etcd`"),
     })
+}
+
+/// Whether other nodes have the same store.
+fn is_shared(kind: &StoreKind) -> bool {
+    match kind {
+        StoreKind::Embedded | StoreKind::Memory => false,
+        StoreKind::Etcd(_) => true,
+    }
+}
+
+/// One of many nodes.
+fn member(
+    config: &Config,
+    identity: Identity,
+    store: Arc<dyn Store>,
+    (restreamers, streams, limits): (Restreamers, Streams, Limits),
+    drain: &Drain,
+) -> anyhow::Result<Cluster> {
+    advertise::warn_of(&identity.address);
+    let proof = std::env::var_os(cluster::proof::VARIABLE)
+        .map(|path| Proof::open(Path::new(&path), identity.id.clone()));
+    let membership = Membership {
+        config: config.cluster.clone(),
+        home: Some(Home::open(&config.data_dir)?),
+        proof: proof.transpose()?,
+    };
+    Ok(Cluster::of_many(
+        identity,
+        store,
+        restreamers,
+        streams,
+        limits,
+        drain.clone(),
+        membership,
+    ))
 }
 
 /// A node that forgets keeps no compiled code either.
@@ -308,8 +378,8 @@ fn rtmp_context(
     config: &Config,
     gate: Gate,
     protocol: Protocol,
-    streams: &Streams,
-    restreamers: &Restreamers,
+    (streams, restreamers): (&Streams, &Restreamers),
+    cluster: &Cluster,
     limits: &Limits,
     drain: &Drain,
 ) -> connection::Context {
@@ -320,8 +390,22 @@ fn rtmp_context(
         protocol,
         limits: limits.clone(),
         own_pulls: restreamers.own_pulls(),
+        elsewhere: elsewhere(cluster.clone(), protocol),
         drain: drain.clone(),
     }
+}
+
+/// Where other nodes have the streams of this one, for players that can go there. Where
+/// these listen with TLS is not known here.
+fn elsewhere(cluster: Cluster, protocol: Protocol) -> connection::Elsewhere {
+    Arc::new(move |stream| {
+        let holder = cluster.holder(stream)?;
+        let away = holder.node != cluster.this_node() && matches!(protocol, Protocol::Rtmp);
+        away.then(|| {
+            let address = advertise::with_port(&holder.record.address, holder.record.rtmp.port());
+            format!("rtmp://{address}/{}", stream.app())
+        })
+    })
 }
 
 /// Restreamers hand over when their plugin was swapped.
@@ -399,12 +483,17 @@ fn is_self(policy: Arc<Policy>, names: Vec<String>, port: u16) -> provision::IsS
 struct StreamNames {
     group: NodeGroup,
     streams: Streams,
+    cluster: Cluster,
 }
 
 impl Names for StreamNames {
     fn reserve(&self, group: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken> {
         if *group != self.group {
             return Ok(());
+        }
+        // Also of a publisher on another node, as far as this one has heard of it.
+        if self.cluster.is_published(group, guid) {
+            return Err(NameTaken);
         }
         self.streams.reserve(guid).map_err(|_| NameTaken)
     }

@@ -2,9 +2,11 @@
 //!
 //! Knows passwords and claims; knows neither HTTP nor RTMP. Invariant: a
 //! token is either an admin's or a stream's. One that says both is neither, so
-//! nothing made for a player opens the REST API, and the reverse.
+//! nothing made for a player opens the REST API, and the reverse. What nodes show each
+//! other has an audience of its own and is neither of these.
 
 mod check;
+mod node;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
+
+pub use node::Errand;
 
 use crate::id::StreamGuid;
 
@@ -130,6 +134,7 @@ struct Inner {
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
+    of_nodes: Validation,
     token_ttl: Duration,
     checks: Arc<Semaphore>,
     memory: check::Checks,
@@ -158,6 +163,7 @@ impl Auth {
             encoding: EncodingKey::from_secret(key),
             decoding: DecodingKey::from_secret(key),
             validation,
+            of_nodes: node::validation(),
             token_ttl: settings.token_ttl,
             checks: Arc::new(Semaphore::new(PARALLEL_CHECKS)),
             memory: check::Checks::default(),
@@ -339,15 +345,28 @@ mod tests {
         }
     }
 
-    fn auth() -> Auth {
+    pub(super) fn auth() -> Auth {
         Auth::new(&settings()).expect("good settings")
     }
 
-    fn guid(text: &str) -> StreamGuid {
+    pub(super) fn guid(text: &str) -> StreamGuid {
         text.parse().expect("legal")
     }
 
-    fn signed(claims: serde_json::Value, algorithm: Algorithm) -> String {
+    /// With another cluster's secret.
+    pub(super) fn foreign() -> Auth {
+        let settings = Settings {
+            jwt_secret: Secret::new("f".repeat(32)),
+            ..settings()
+        };
+        Auth::new(&settings).expect("good")
+    }
+
+    pub(super) fn signed(claims: serde_json::Value) -> String {
+        signed_by(claims, Algorithm::HS256)
+    }
+
+    fn signed_by(claims: serde_json::Value, algorithm: Algorithm) -> String {
         jsonwebtoken::encode(
             &Header::new(algorithm),
             &claims,
@@ -422,7 +441,7 @@ mod tests {
             Err(TokenError::Forbidden)
         );
         let both = serde_json::json!({"sub":"x","roles":ADMIN_ROLE,"act":"play","stream":"*","exp":u32::MAX});
-        let both = signed(both, Algorithm::HS256);
+        let both = signed(both);
         assert_eq!(auth.verify_admin(&both), Err(TokenError::Forbidden));
         assert_eq!(
             auth.verify_stream(&both, Act::Play, &guid("live/a")),
@@ -435,22 +454,14 @@ mod tests {
         let auth = auth();
         let admin = |exp: u64| serde_json::json!({"sub":"admin","roles":ADMIN_ROLE,"exp":exp});
         let future = u64::from(u32::MAX);
-        assert_eq!(
-            auth.verify_admin(&signed(admin(future), Algorithm::HS256)),
-            Ok(())
-        );
+        assert_eq!(auth.verify_admin(&signed(admin(future))), Ok(()));
         let no_exp = serde_json::json!({"sub":"admin","roles":ADMIN_ROLE});
         let unsigned = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhZG1pbiIsInJvbGVzIjoiUk9MRV9BRE1JTiIsImV4cCI6NDI5NDk2NzI5NX0.";
-        let foreign = Auth::new(&Settings {
-            jwt_secret: Secret::new("f".repeat(32)),
-            ..settings()
-        })
-        .expect("good");
         let bad = [
-            signed(admin(future), Algorithm::HS512),
-            signed(admin(1), Algorithm::HS256),
-            signed(no_exp, Algorithm::HS256),
-            foreign.admin_token(),
+            signed_by(admin(future), Algorithm::HS512),
+            signed(admin(1)),
+            signed(no_exp),
+            foreign().admin_token(),
             unsigned.into(),
             String::new(),
             "a".repeat(MAX_TOKEN + 1),

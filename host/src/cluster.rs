@@ -4,40 +4,69 @@
 //! it. A node alone is a cluster of one. Knows nothing of HTTP and of media.
 //! Invariant: what runs here is what the store assigns to this node.
 
+mod claims;
+mod config;
+mod distribute;
+mod follow;
+mod holders;
+mod home;
+mod lease;
+#[cfg(test)]
+mod many;
+mod member;
 pub mod mirror;
+mod moves;
 pub mod placement;
+pub mod proof;
+mod question;
 mod reconciler;
-mod snapshot;
+pub mod record;
+mod roster;
+#[cfg(test)]
+mod simulation;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
+use tracing::warn;
 
+pub use config::Config;
+pub use distribute::{Constraints, PlaceError};
+pub use home::{Home, HomeError};
 pub use mirror::Assignment;
+pub use proof::Proof;
+pub use record::{Holder, NodeRecord};
 pub use snapshot::ImportError;
 
 use crate::drain::Drain;
 use crate::id::{AppName, NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
-use crate::limits::{self, Limit, Limits};
-use crate::provision::keys;
+use crate::limits::Limits;
 use crate::restreamer::Restreamers;
-use crate::store::{self, Store, Txn};
+use crate::store::{self, Store};
 use crate::stream::Streams;
+use crate::stream::gate::{Appends, since_boot};
+use lease::Former;
+use member::Member;
 use mirror::Mirror;
-use placement::{AppShare, Candidate, NoFit, Wanted, place};
+use record::{InstanceId, NodeState};
+use roster::Placement;
 
 /// How long a caller waits for a change to be carried out before it is answered.
 const APPLY_WAIT: Duration = Duration::from_secs(5);
 /// What a caller is told after that.
 pub const NOT_APPLIED: &str =
     "it is stored, but this node has not carried it out yet; ask again later";
-/// How often placing is tried again because someone else placed at the same time.
-const PLACE_TRIES: usize = 5;
+/// How long a process waits for its name while another one has it.
+const NAME_WAIT: Duration = Duration::from_secs(10);
+/// A call that waits for claims to be gone waits so much longer than a lease lasts.
+const STOP_SLACK: Duration = Duration::from_secs(1);
 
 /// Who this node is.
 #[derive(Clone, Debug)]
@@ -50,6 +79,12 @@ pub struct Identity {
     pub sub_group: String,
     /// `serverAddress`: where clients reach it.
     pub address: String,
+    /// Where other nodes reach its RTMP.
+    pub rtmp: SocketAddr,
+    /// Where other nodes reach its REST API.
+    pub api: SocketAddr,
+    /// Whether the REST API speaks TLS.
+    pub api_tls: bool,
     /// Restreamers it may run.
     pub capacity: u64,
     /// The same for the streams of single apps.
@@ -73,6 +108,9 @@ pub struct Node {
     pub subscribers: u64,
     pub restreamers: u64,
     pub clients: u64,
+    pub capacity: u64,
+    /// Types it offers, with the digest of the plugin of each.
+    pub plugins: BTreeMap<RestreamType, String>,
 }
 
 /// A stream of a distributed provision.
@@ -86,35 +124,33 @@ pub struct AssignedStream {
     pub epoch: u64,
 }
 
-/// What a caller wants of the node.
-#[derive(Clone, Debug, Default)]
-pub struct Constraints {
-    /// A subgroup.
-    pub sub_group: Option<String>,
-    /// Exactly so, or not at all.
-    pub strict: bool,
-    /// How many nodes.
-    pub endpoints: usize,
+/// How a node is a member of a cluster of many.
+#[derive(Debug)]
+pub struct Membership {
+    /// How long things may take.
+    pub config: Config,
+    /// Where the membership is written down.
+    pub home: Option<Home>,
+    /// Where appends are logged, for tests.
+    pub proof: Option<Proof>,
 }
 
-/// Why nothing was placed.
+/// Why a node did not become a member of its cluster.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
-    /// There is no such provision.
-    #[error("there is no such provision")]
-    UnknownProvision,
-    /// No node could take it.
-    #[error("{0}")]
-    NoNodeFits(String),
-    /// Every node that could is full.
-    #[error("{0}")]
-    AtLimit(limits::Refused),
-    /// The store cannot be written.
-    #[error("{0}")]
-    Unavailable(String),
-    /// A publisher is live on the name.
-    #[error("a publisher is live on the name")]
-    NameLive,
+#[error("the node {node} is running already: {by}; give this one another node_id")]
+pub struct NameTaken {
+    node: NodeId,
+    by: String,
+}
+
+/// Where this node stands with its cluster.
+#[derive(Clone, Debug)]
+enum Standing {
+    /// Alone, or not a member yet.
+    Out,
+    /// Another process has its name.
+    Taken(Option<Box<NodeRecord>>),
+    Member,
 }
 
 struct Inner {
@@ -125,33 +161,33 @@ struct Inner {
     limits: Limits,
     drain: Drain,
     mirror: RwLock<Mirror>,
+    /// Changes with every claim and every node.
+    claims: watch::Sender<()>,
     /// Assignments under way: one for each caller who waits for one.
     placing: Mutex<Vec<Placement>>,
     /// The revision up to which this node has carried changes out; `None` before the first listing.
     applied: watch::Sender<Option<store::Revision>>,
+    /// `None` when the node is alone.
+    membership: Option<Membership>,
+    /// For whoever runs it.
+    member: Mutex<Option<Member>>,
+    standing: watch::Sender<Standing>,
+    /// Until when what is here may be handed over, once the node is to leave.
+    leaving: watch::Sender<Option<Duration>>,
 }
 
-/// A provision that is being given to a node, and the restreamers that come with it.
-#[derive(Clone, PartialEq)]
-struct Placement {
-    group: NodeGroup,
-    guid: ProvisionGuid,
-    node: NodeId,
-    streams: Vec<StreamGuid>,
-}
-
-/// Room on a node, kept while an assignment is written.
-struct Seat<'a> {
-    placing: &'a Mutex<Vec<Placement>>,
-    placement: Placement,
-}
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        let mut placing = self.placing.lock();
-        if let Some(at) = placing.iter().position(|one| *one == self.placement) {
-            placing.swap_remove(at);
+impl Inner {
+    fn keep(&self, former: &Former) {
+        let home = self.membership.as_ref().and_then(|m| m.home.as_ref());
+        let kept = home.map(|home| home.keep(&self.me.group, &self.me.id, former));
+        if let Some(Err(error)) = kept {
+            warn!(%error, "the membership cannot be written down: after a crash this node waits for its lease to end");
         }
+    }
+
+    fn appends(&self, stream: &StreamGuid, epoch: u64) -> Option<Arc<Appends>> {
+        let proof = self.membership.as_ref()?.proof.as_ref()?;
+        Some(proof.watch(stream, epoch))
     }
 }
 
@@ -168,7 +204,8 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// This node, in front of a store. [`Cluster::run`] makes it work.
+    /// This node alone, in front of a store that is its own: whoever has that needs no
+    /// claims. [`Cluster::run`] makes it work.
     pub fn new(
         me: Identity,
         store: Arc<dyn Store>,
@@ -177,6 +214,51 @@ impl Cluster {
         limits: Limits,
         drain: Drain,
     ) -> Self {
+        Self::build(me, store, restreamers, streams, limits, drain, None)
+    }
+
+    /// The same of one of many nodes in front of one store. `streams` are
+    /// [`Streams::of_a_cluster`].
+    pub fn of_many(
+        me: Identity,
+        store: Arc<dyn Store>,
+        restreamers: Restreamers,
+        streams: Streams,
+        limits: Limits,
+        drain: Drain,
+        membership: Membership,
+    ) -> Self {
+        Self::build(
+            me,
+            store,
+            restreamers,
+            streams,
+            limits,
+            drain,
+            Some(membership),
+        )
+    }
+
+    fn build(
+        me: Identity,
+        store: Arc<dyn Store>,
+        restreamers: Restreamers,
+        streams: Streams,
+        limits: Limits,
+        drain: Drain,
+        membership: Option<Membership>,
+    ) -> Self {
+        let member = membership.as_ref().map(|membership| {
+            let home = membership.home.as_ref();
+            Member::new(
+                me.group.clone(),
+                me.id.clone(),
+                me.record(restreamers.offers(), NodeState::InService),
+                home.and_then(|home| home.former(&me.group, &me.id)),
+                membership.config.habits(),
+                rand::random(),
+            )
+        });
         Self(Arc::new(Inner {
             me,
             store,
@@ -185,14 +267,53 @@ impl Cluster {
             limits,
             drain,
             mirror: RwLock::default(),
+            claims: watch::Sender::default(),
             placing: Mutex::default(),
             applied: watch::Sender::new(None),
+            membership,
+            member: Mutex::new(member),
+            standing: watch::Sender::new(Standing::Out),
+            leaving: watch::Sender::default(),
         }))
     }
 
-    /// Follows the store until the drain starts.
+    /// Follows the store until the drain starts. To be called once.
     pub async fn run(self) {
-        reconciler::run(self).await;
+        let Some(proof) = self.0.membership.as_ref().and_then(|m| m.proof.clone()) else {
+            return reconciler::run(self).await;
+        };
+        tokio::select! {
+            () = reconciler::run(self) => {}
+            () = proof.run() => {}
+        }
+        proof.flush();
+    }
+
+    /// Resolves when this node is a member of its cluster; at once when it is alone. While
+    /// another process has its name it waits ten seconds.
+    ///
+    /// # Errors
+    /// Who has the name.
+    pub async fn joined(&self) -> Result<(), NameTaken> {
+        if self.0.membership.is_none() {
+            return Ok(());
+        }
+        let mut standing = self.0.standing.subscribe();
+        // The sender lives as long as self.
+        let _ = standing
+            .wait_for(|standing| !matches!(standing, Standing::Out))
+            .await;
+        let member = standing.wait_for(|standing| matches!(standing, Standing::Member));
+        let in_time = tokio::time::timeout(NAME_WAIT, member).await;
+        let taken = match &*self.0.standing.borrow() {
+            Standing::Taken(by) if in_time.is_err() => by.clone(),
+            _ => return Ok(()),
+        };
+        let by = taken.map(|by| format!("at {}, instance {}", by.address, by.instance));
+        Err(NameTaken {
+            node: self.this_node(),
+            by: by.unwrap_or_else(|| "its record cannot be read".to_owned()),
+        })
     }
 
     /// Resolves when the store was read for the first time.
@@ -215,6 +336,30 @@ impl Cluster {
         self.0.me.id.clone()
     }
 
+    /// This node's group.
+    pub fn this_group(&self) -> NodeGroup {
+        self.0.me.group.clone()
+    }
+
+    /// Who holds the claim of a stream of this node's group, and how to reach it.
+    pub fn holder(&self, stream: &StreamGuid) -> Option<Holder> {
+        self.0.mirror.read().holder(&self.0.me.group, stream)
+    }
+
+    /// What the nodes of a group say of themselves.
+    pub fn records(&self, group: &NodeGroup) -> Vec<(NodeId, NodeRecord)> {
+        let mirror = self.0.mirror.read();
+        let nodes = mirror.nodes(group);
+        nodes
+            .map(|(node, record)| (node.clone(), record.clone()))
+            .collect()
+    }
+
+    /// Changes whenever a claim or a node's record does; which one is to be looked up.
+    pub fn claims_changed(&self) -> watch::Receiver<()> {
+        self.0.claims.subscribe()
+    }
+
     /// The group of a name; `default` is the only one there is.
     pub fn resolve_group(&self, name: &str) -> Option<NodeGroup> {
         let groups = self.groups();
@@ -231,47 +376,137 @@ impl Cluster {
         groups.into_iter().collect()
     }
 
-    /// The nodes of a group.
+    /// The nodes of a group that are there. What others serve is not counted here.
     pub fn nodes(&self, group: &NodeGroup) -> Vec<Node> {
-        if *group != self.0.me.group {
-            return Vec::new();
-        }
         let streams = self.0.streams.snapshots();
-        let publishers = streams.iter().filter(|stream| stream.published).count() as u64;
-        let subscribers = streams.iter().map(|stream| stream.subscribers).sum();
+        let published = streams.iter().filter(|stream| stream.published).count() as u64;
+        let watched = streams.iter().map(|stream| stream.subscribers).sum();
+        let roster = self.roster(group);
+        let mirror = self.0.mirror.read();
+        let mut restreamers: BTreeMap<&NodeId, u64> = BTreeMap::new();
+        for (provision, assigned) in mirror.assigned(group) {
+            *restreamers.entry(&assigned.node).or_default() += provision.streams.len() as u64;
+        }
+        let node = |(id, record): (NodeId, NodeRecord)| {
+            let here = *group == self.0.me.group && id == self.0.me.id;
+            let claims = mirror.claims(group).map(|(_, claim)| &claim.value);
+            let publishers = match here {
+                true => published,
+                false => claims.filter(|c| c.published && c.node == id).count() as u64,
+            };
+            let subscribers = if here { watched } else { 0 };
+            Node {
+                restreamers: match here {
+                    true => self.0.restreamers.count() as u64,
+                    false => restreamers.get(&id).copied().unwrap_or_default(),
+                },
+                id,
+                group: group.clone(),
+                address: record.address,
+                role: record.role,
+                sub_group: record.sub_group,
+                state: match record.state {
+                    NodeState::InService => "INSERVICE",
+                    NodeState::Draining => "SOFT_SUNSET",
+                },
+                publishers,
+                subscribers,
+                clients: publishers + subscribers,
+                capacity: record.capacity,
+                plugins: record.plugins,
+            }
+        };
+        roster.into_iter().map(node).collect()
+    }
+
+    /// What the nodes of a group say of themselves; of this node, also what the store has
+    /// not heard of yet.
+    fn roster(&self, group: &NodeGroup) -> Vec<(NodeId, NodeRecord)> {
         let me = &self.0.me;
-        vec![Node {
-            id: me.id.clone(),
-            group: me.group.clone(),
-            address: me.address.clone(),
-            role: "origin".to_owned(),
-            sub_group: me.sub_group.clone(),
-            state: if self.0.drain.is_started() {
-                "SOFT_SUNSET"
-            } else {
-                "INSERVICE"
-            },
-            publishers,
-            subscribers,
-            restreamers: self.0.restreamers.count() as u64,
-            clients: publishers + subscribers,
-        }]
+        let leaves = self.0.drain.is_started() || self.0.leaving.borrow().is_some();
+        if self.0.membership.is_none() {
+            let state = match leaves {
+                true => NodeState::Draining,
+                false => NodeState::InService,
+            };
+            let alone = || (me.id.clone(), me.record(self.0.restreamers.offers(), state));
+            return (*group == me.group).then(alone).into_iter().collect();
+        }
+        let mut roster = self.records(group);
+        let this = |(id, _): &&mut (NodeId, NodeRecord)| *group == me.group && *id == me.id;
+        if leaves && let Some((_, record)) = roster.iter_mut().find(this) {
+            record.state = NodeState::Draining;
+        }
+        roster
     }
 
     /// Whether the node takes work; else why not.
     pub fn ready(&self) -> Result<(), String> {
-        if self.0.drain.is_started() {
+        if self.0.drain.is_started() || self.0.leaving.borrow().is_some() {
             return Err("the node drains".to_owned());
         }
-        match *self.0.applied.borrow() {
-            Some(_) => Ok(()),
-            None => Err("the node has not read the store yet".to_owned()),
+        if self.0.applied.borrow().is_none() {
+            return Err("the node has not read the store yet".to_owned());
+        }
+        match self.0.streams.fenced() {
+            true => Err("the node has lost touch with its cluster and appends nothing".to_owned()),
+            false => Ok(()),
         }
     }
 
-    /// Begins to leave.
-    pub fn drain(&self) {
-        self.0.drain.start();
+    /// Begins to leave: of a cluster, after what persists was handed over. True when it
+    /// had begun before.
+    pub fn drain(&self) -> bool {
+        let drains = self.0.drain.is_started();
+        let Some(membership) = &self.0.membership else {
+            self.0.drain.start();
+            return drains;
+        };
+        let until = since_boot() + membership.config.drain_timeout();
+        let begun = self.0.leaving.send_if_modified(|leaving| match leaving {
+            Some(_) => false,
+            None => leaving.replace(until).is_none(),
+        });
+        drains || !begun
+    }
+
+    /// The streams that a provision feeds, as far as this node knows.
+    pub fn feeds(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Vec<StreamGuid> {
+        let mirror = self.0.mirror.read();
+        let streams = mirror.provision(group, guid);
+        let streams = streams
+            .into_iter()
+            .flat_map(|(provision, _)| &provision.streams);
+        let fed = streams.filter(|stream| stream.feeds);
+        fed.map(|stream| stream.guid.clone()).collect()
+    }
+
+    /// Resolves when nothing of streams that a provision fed up to a revision is appended
+    /// by any node: their claims are gone, or their lease is. False when this node has not
+    /// carried the revision out in time.
+    pub async fn stopped(
+        &self,
+        group: &NodeGroup,
+        streams: &[StreamGuid],
+        revision: store::Revision,
+    ) -> bool {
+        if !self.applied(revision).await {
+            return false;
+        }
+        let Some(membership) = &self.0.membership else {
+            return true;
+        };
+        let held = |stream: &StreamGuid| {
+            let mirror = self.0.mirror.read();
+            let claim = mirror.claim(group, stream);
+            claim.is_some_and(|claim| claim.revision < revision && !claim.value.published)
+        };
+        let mut changed = self.claims_changed();
+        let gone = async { while streams.iter().any(held) && changed.changed().await.is_ok() {} };
+        let patience = membership.config.lease_ttl() + STOP_SLACK;
+        // Who has it still was fenced by then.
+        let _ = tokio::time::timeout(patience, gone).await;
+        true
     }
 
     /// Where a provision runs.
@@ -293,214 +528,23 @@ impl Cluster {
         });
         streams.collect()
     }
+}
 
-    /// A node for a publisher of a stream.
-    pub fn for_publisher(
-        &self,
-        group: &NodeGroup,
-        stream: &StreamGuid,
-        constraints: &Constraints,
-    ) -> Result<Vec<Node>, PlaceError> {
-        if self.is_published(group, stream) {
-            return Err(PlaceError::NameLive);
+impl Identity {
+    fn record(&self, plugins: BTreeMap<RestreamType, String>, state: NodeState) -> NodeRecord {
+        NodeRecord {
+            // Of no membership yet.
+            instance: InstanceId::from_bits(0),
+            address: self.address.clone(),
+            rtmp: self.rtmp,
+            api: self.api,
+            api_tls: self.api_tls,
+            role: "origin".to_owned(),
+            sub_group: self.sub_group.clone(),
+            capacity: self.capacity,
+            app_capacity: self.app_capacity.clone(),
+            plugins,
+            state,
         }
-        self.choose(group, None, &[], &[], constraints)
-            .map(|(node, _)| vec![node])
-    }
-
-    /// Gives a provision to a node, the same one as long as it is in service. The
-    /// restreamers run when this returns.
-    pub async fn distribute(
-        &self,
-        group: &NodeGroup,
-        guid: &ProvisionGuid,
-        constraints: &Constraints,
-    ) -> Result<Vec<Node>, PlaceError> {
-        for _ in 0..PLACE_TRIES {
-            let (types, streams, fed, current) = {
-                let mirror = self.0.mirror.read();
-                let (provision, current) = mirror
-                    .provision(group, guid)
-                    .ok_or(PlaceError::UnknownProvision)?;
-                let types: Vec<RestreamType> = provision
-                    .streams
-                    .iter()
-                    .map(|stream| stream.kind.clone())
-                    .collect();
-                let streams = provision.streams.iter();
-                let streams: Vec<StreamGuid> = streams.map(|stream| stream.guid.clone()).collect();
-                let fed = provision.streams.iter().filter(|stream| stream.feeds);
-                let fed: Vec<StreamGuid> = fed.map(|stream| stream.guid.clone()).collect();
-                (types, streams, fed, current.cloned())
-            };
-            if fed.iter().any(|stream| self.is_published(group, stream)) {
-                return Err(PlaceError::NameLive);
-            }
-            if let Some(node) = current
-                .as_ref()
-                .and_then(|current| self.in_service(group, &current.node))
-            {
-                if node.id == self.0.me.id {
-                    self.0.restreamers.again(guid);
-                }
-                return Ok(vec![node]);
-            }
-            // Until the mirror shows the assignment, or there is none.
-            let (node, _seat) = self.choose(group, Some(guid), &types, &streams, constraints)?;
-            let epoch = current.as_ref().map_or(1, |current| current.epoch + 1);
-            match self
-                .assign(
-                    group,
-                    guid,
-                    current.is_some(),
-                    &Assignment {
-                        node: node.id.clone(),
-                        epoch,
-                    },
-                )
-                .await
-            {
-                Ok(revision) => {
-                    if !self.applied(revision).await {
-                        return Err(PlaceError::Unavailable(NOT_APPLIED.to_owned()));
-                    }
-                    return Ok(vec![node]);
-                }
-                Err(store::Error::Failed { .. }) => self.catch_up().await,
-                Err(error) => return Err(PlaceError::Unavailable(error.to_string())),
-            }
-        }
-        Err(PlaceError::Unavailable(
-            "the provision is being changed by others".to_owned(),
-        ))
-    }
-
-    async fn assign(
-        &self,
-        group: &NodeGroup,
-        guid: &ProvisionGuid,
-        moves: bool,
-        assignment: &Assignment,
-    ) -> Result<store::Revision, store::Error> {
-        let key = keys::assignment(group, guid);
-        let value = serde_json::to_vec(assignment).expect("names and numbers are serialisable");
-        let txn = Txn::new().present(keys::provision(group, guid));
-        let txn = if moves {
-            match self.0.store.get(&key).await? {
-                Some(entry) => txn.revision_is(key.clone(), entry.revision),
-                None => txn.absent(key.clone()),
-            }
-        } else {
-            txn.absent(key.clone())
-        };
-        self.0.store.txn(txn.put(key, value)).await
-    }
-
-    /// Waits until the mirror is as new as the store.
-    async fn catch_up(&self) {
-        if let Ok(revision) = self.0.store.revision().await {
-            self.applied(revision).await;
-        }
-    }
-
-    fn in_service(&self, group: &NodeGroup, id: &NodeId) -> Option<Node> {
-        self.nodes(group)
-            .into_iter()
-            .find(|node| node.id == *id && node.state == "INSERVICE")
-    }
-
-    fn choose(
-        &self,
-        group: &NodeGroup,
-        guid: Option<&ProvisionGuid>,
-        types: &[RestreamType],
-        streams: &[StreamGuid],
-        constraints: &Constraints,
-    ) -> Result<(Node, Option<Seat<'_>>), PlaceError> {
-        let nodes = self.nodes(group);
-        if constraints.strict && constraints.endpoints > nodes.len() {
-            return Err(PlaceError::NoNodeFits(format!(
-                "the group has {} nodes",
-                nodes.len()
-            )));
-        }
-        // Held until the seat is taken, so that no two take the last one.
-        let mut placing = self.0.placing.lock();
-        let candidates: Vec<Candidate> = nodes
-            .iter()
-            .map(|node| {
-                let (restreamers, apps) = self.load(&placing, group, &node.id, guid);
-                Candidate {
-                    id: node.id.clone(),
-                    in_service: node.state == "INSERVICE",
-                    sub_group: node.sub_group.clone(),
-                    restreamers,
-                    capacity: self.0.me.capacity,
-                    apps,
-                    types: self.0.restreamers.types(),
-                }
-            })
-            .collect();
-        let sub_group = constraints.sub_group.as_deref();
-        let chosen = place(
-            &candidates,
-            Wanted {
-                types,
-                streams,
-                sub_group,
-                strict: constraints.strict,
-            },
-        )
-        .map_err(|no| match no {
-            NoFit::None(text) => PlaceError::NoNodeFits(text),
-            NoFit::Full(app) => PlaceError::AtLimit(self.0.limits.refused(Limit::Pulls, app)),
-        })?;
-        let node = nodes.into_iter().find(|node| node.id == chosen.id);
-        let node =
-            node.ok_or_else(|| PlaceError::NoNodeFits("no node is in service".to_owned()))?;
-        let seat = guid.map(|guid| {
-            let placement = Placement {
-                group: group.clone(),
-                guid: guid.clone(),
-                node: node.id.clone(),
-                streams: streams.to_vec(),
-            };
-            placing.push(placement.clone());
-            Seat {
-                placing: &self.0.placing,
-                placement,
-            }
-        });
-        Ok((node, seat))
-    }
-
-    /// The restreamers a node has and is about to have, those of `but` left out, and
-    /// how many of them are of which app.
-    fn load(
-        &self,
-        placing: &[Placement],
-        group: &NodeGroup,
-        node: &NodeId,
-        but: Option<&ProvisionGuid>,
-    ) -> (u64, Vec<AppShare>) {
-        let mirror = self.0.mirror.read();
-        let has = mirror
-            .assigned(group)
-            .filter(|(provision, assigned)| assigned.node == *node && Some(&provision.guid) != but)
-            .flat_map(|(provision, _)| provision.streams.iter().map(|stream| &stream.guid));
-        let will_have = placing
-            .iter()
-            .filter(|one| one.group == *group && one.node == *node && Some(&one.guid) != but)
-            .filter(|one| mirror.assignment(group, &one.guid).is_none())
-            .flat_map(|one| &one.streams);
-        let running: Vec<&StreamGuid> = has.chain(will_have).collect();
-        let shares = placement::shares(&self.0.me.app_capacity, &running);
-        (running.len() as u64, shares)
-    }
-
-    /// Whether a publisher of this node has a name of its group.
-    fn is_published(&self, group: &NodeGroup, stream: &StreamGuid) -> bool {
-        let snapshot = || self.0.streams.snapshot(stream);
-        *group == self.0.me.group && snapshot().is_some_and(|stream| stream.published)
     }
 }

@@ -5,6 +5,7 @@
 //! and a flag (`--api-listen`). Invariant: a `Config` that exists is legal.
 
 mod apps;
+mod etcd;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,18 +13,29 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 
 pub use apps::App;
+pub use etcd::{Etcd, Members};
 use serde::Deserialize;
 
 use crate::auth::Secret;
 use crate::gate::{self, Access};
 use crate::id::{AppName, NodeGroup, NodeId};
 use crate::limits::Bounds;
-use crate::{api, flv, plugin, rtmp, stream, telemetry};
+use crate::{api, cluster, flv, plugin, rtmp, stream, telemetry};
 
 /// Environment variables of the program begin so.
 const ENV: &str = "RESTREAMD_";
+/// Variables of keys in tables: secrets that do not belong into a file.
+const IN_TABLES: [(&str, &str, &str); 1] = [("ETCD_PASSWORD", "etcd", "password")];
 /// Variables that are no keys: the file's own name, and what other commands read.
-const NOT_KEYS: [&str; 5] = ["CONFIG", "TOKEN", "API", "USER", "PASSWORD"];
+const NOT_KEYS: [&str; 6] = [
+    "CONFIG",
+    "TOKEN",
+    "API",
+    "USER",
+    "PASSWORD",
+    // Tests ask for it, see cluster::proof.
+    "APPEND_LOG",
+];
 /// More than a machine has ports or files for.
 const MAX_CONNECTIONS: usize = 1_000_000;
 /// The top-level keys that flags and the environment can set.
@@ -66,7 +78,7 @@ pub struct Config {
     pub node_id: NodeId,
     /// This node's group.
     pub node_group: NodeGroup,
-    /// `embedded`, or `memory` for a node that forgets.
+    /// `embedded`, `memory` for a node that forgets, or `etcd://host:port,…`.
     pub store: StoreKind,
     /// The administrator's name.
     pub admin_user: String,
@@ -86,22 +98,28 @@ pub struct Config {
     pub dial: rtmp::policy::Config,
     /// `[plugins]`
     pub plugins: plugin::Config,
+    /// `[etcd]`
+    pub etcd: Etcd,
     /// `[limits]`
     pub limits: Limits,
     /// `[apps.<app>]`
     pub apps: BTreeMap<AppName, App>,
+    /// `[cluster]`
+    pub cluster: cluster::Config,
     /// `[log]`
     pub log: telemetry::Config,
 }
 
 /// Where state is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum StoreKind {
     /// In a file under `data_dir`.
     Embedded,
     /// Nowhere: gone with the process.
     Memory,
+    /// In etcd, with other nodes. Only in a build with the feature `etcd`.
+    Etcd(Members),
 }
 
 impl TryFrom<String> for StoreKind {
@@ -110,10 +128,11 @@ impl TryFrom<String> for StoreKind {
         match text.as_str() {
             "embedded" => Ok(Self::Embedded),
             "memory" => Ok(Self::Memory),
-            text if text.starts_with("etcd://") => {
-                Err("etcd stores need a build with the feature `etcd`".to_owned())
-            }
-            _ => Err("must be embedded or memory".to_owned()),
+            text => match text.strip_prefix("etcd://") {
+                Some(members) if cfg!(feature = "etcd") => Members::parse(members).map(Self::Etcd),
+                Some(_) => Err("etcd stores need a build with the feature `etcd`".to_owned()),
+                None => Err("must be embedded, memory or etcd://host:port,…".to_owned()),
+            },
         }
     }
 }
@@ -192,8 +211,10 @@ impl Default for Config {
             stream: stream::Config::default(),
             dial: rtmp::policy::Config::default(),
             plugins: plugin::Config::default(),
+            etcd: Etcd::default(),
             limits: Limits::default(),
             apps: BTreeMap::new(),
+            cluster: cluster::Config::default(),
             log: telemetry::Config::default(),
         }
     }
@@ -251,6 +272,16 @@ impl Config {
             if NOT_KEYS.contains(&key) {
                 continue;
             }
+            if let Some((_, of, key)) = IN_TABLES.iter().find(|(name, ..)| *name == key) {
+                let table = table
+                    .entry(*of)
+                    .or_insert_with(|| toml::Table::new().into());
+                // Another kind of value is refused when the whole is read.
+                if let Some(table) = table.as_table_mut() {
+                    table.insert((*key).to_owned(), toml::Value::String(value));
+                }
+                continue;
+            }
             let key = key.to_ascii_lowercase();
             if !KEYS.contains(&key.as_str()) {
                 return Err(bad(name, "is not a known environment variable"));
@@ -305,6 +336,8 @@ impl Config {
         if self.rtmps_listen.is_some() && self.rtmp.tls_cert.is_none() {
             return Err(bad("rtmps_listen", "needs rtmp.tls_cert and rtmp.tls_key"));
         }
+        let cluster = self.cluster.check();
+        cluster.map_err(|(key, text)| bad(key, text))?;
         self.check_access()?;
         if self.admin_user.is_empty() || self.admin_user.contains(':') {
             return Err(bad("admin_user", "must not be empty or hold a colon"));
@@ -326,6 +359,8 @@ impl Config {
         if let Some(Err(why)) = self.admin_password.as_ref().map(crate::auth::usable) {
             return Err(bad("admin_password", why.to_string()));
         }
+        self.etcd.check()?;
+        self.check_shared()?;
         self.log.check().map_err(|why| bad("log.filter", why))?;
         if let Some(key) = self.plugins.out_of_bounds() {
             return Err(bad(key, "is out of its bounds, see host/restreamd.toml"));
@@ -372,6 +407,24 @@ impl Config {
         ];
         match positive.iter().find(|(_, good)| !good) {
             Some((key, _)) => Err(bad(*key, "is out of its bounds, see host/restreamd.toml")),
+            None => Ok(()),
+        }
+    }
+
+    /// What all nodes of a cluster must be given: each would make its own.
+    fn check_shared(&self) -> Result<(), Error> {
+        if !matches!(self.store, StoreKind::Etcd(_)) {
+            return Ok(());
+        }
+        let secrets = [
+            ("admin_password", &self.admin_password),
+            ("jwt_secret", &self.jwt_secret),
+        ];
+        match secrets.iter().find(|(_, secret)| secret.is_none()) {
+            Some((key, _)) => Err(bad(
+                *key,
+                "must be set, and the same on every node, with store = \"etcd://…\"",
+            )),
             None => Ok(()),
         }
     }
@@ -536,6 +589,12 @@ mod tests {
             ("jwt_secret = \"short\"", "jwt_secret"),
             ("node_group = \"default\"", "node_group"),
             ("store = \"etcd://a:1\"", "store"),
+            ("[etcd]\nprefix = \"a\"", "etcd.prefix"),
+            ("[etcd]\nuser = \"a\"", "etcd.password"),
+            ("[etcd]\ncert = \"a\"", "etcd.cert"),
+            ("[etcd]\ntimeout_ms = 1", "etcd.timeout_ms"),
+            ("[etcd]\nconnect_timeout_ms = 0", "etcd.connect_timeout_ms"),
+            ("etcd = 1", "etcd"),
             ("[stream]\nring_bytes = 1", "stream.ring_bytes"),
             ("[stream]\nlatency = 1001", "stream.latency"),
             ("[stream]\nlatency = -1", "stream.latency"),
@@ -604,6 +663,8 @@ mod tests {
                 "[plugins.overrides.a.grants]\nhosts = [\"a:1\"]",
                 "plugins.overrides.a.grants.hosts",
             ),
+            ("[cluster]\nlease_ttl_ms = 1", "cluster.lease_ttl_ms"),
+            ("[cluster]\nlease = 1", "lease"),
             ("= 1", "line 1"),
         ];
         for (text, name) in cases {
@@ -617,6 +678,30 @@ mod tests {
             .expect_err("unknown")
             .to_string();
         assert!(error.contains("RESTREAMD_API_LISTN"), "{error}");
+    }
+
+    #[cfg(feature = "etcd")]
+    #[test]
+    fn nodes_of_a_cluster_are_given_their_secrets() {
+        let store = "store = \"etcd://a,b:1\"";
+        let password = "admin_password = \"x\"";
+        let secret = "jwt_secret = \"0123456789abcdef0123456789abcdef\"";
+        assert!(refused(store).starts_with("admin_password"));
+        assert!(refused(&format!("{store}\n{password}")).starts_with("jwt_secret"));
+        let text = format!("{store}\n{password}\n{secret}\n[etcd]\nuser = \"u\"");
+        let env = [("RESTREAMD_ETCD_PASSWORD", "p")];
+        let config = load(&text, &env, &[]).expect("legal");
+        let StoreKind::Etcd(members) = config.store else {
+            panic!("no etcd");
+        };
+        assert_eq!(members.iter().collect::<Vec<_>>(), ["a:2379", "b:1"]);
+        assert_eq!(config.etcd.password, Some(Secret::new("p")));
+    }
+
+    #[cfg(not(feature = "etcd"))]
+    #[test]
+    fn a_build_without_etcd_names_the_feature() {
+        assert!(refused("store = \"etcd://a:1\"").contains("feature `etcd`"));
     }
 
     #[test]

@@ -39,21 +39,12 @@ impl Drain {
     /// Starts it at SIGTERM and Ctrl-C; a second one ends the process at once. To be
     /// called once, on a runtime.
     pub fn start_on_signals(&self) -> io::Result<()> {
-        let (mut term, mut int) = (
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        );
         let drain = self.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-                if drain.is_started() {
-                    std::process::exit(1);
-                }
-                drain.start();
-            }
-        });
-        Ok(())
+        on_signals(move || {
+            let told = drain.is_started();
+            drain.start();
+            told
+        })
     }
 
     /// Spawns a task that [`Drain::finished`] waits for.
@@ -67,4 +58,22 @@ impl Drain {
             .await
             .is_ok()
     }
+}
+
+/// Tells of SIGTERM and Ctrl-C; when that had been told before, the process ends at once.
+/// To be called once, on a runtime.
+pub fn on_signals(tell: impl Fn() -> bool + Send + 'static) -> io::Result<()> {
+    let (mut term, mut int) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::spawn(async move {
+        loop {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            if tell() {
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(())
 }

@@ -17,7 +17,7 @@ use serde::Deserialize;
 pub use crate::auth::Act;
 pub use webhook::{Asks, BadSecret, Metrics, Url, Webhook, can_be_sent};
 
-use crate::auth::{Auth, Secret, TokenError};
+use crate::auth::{Auth, Errand, Secret, TokenError};
 use crate::id::{AppName, StreamGuid};
 
 /// Who may publish or play.
@@ -193,6 +193,12 @@ impl Gate {
             // The configuration does not allow it.
             (Access::Webhook, None) => Verdict::Now(Err(Denied::NoAnswer)),
         }
+    }
+
+    /// Whether it is another node of the cluster that brings this token to play: it has
+    /// judged its viewers itself.
+    pub fn is_node(&self, token: Option<&str>) -> bool {
+        token.is_some_and(|token| self.0.auth.verify_node(token, Errand::Play).is_ok())
     }
 
     fn token(&self, wish: &Wish) -> Result<(), Denied> {

@@ -6,11 +6,13 @@
 //!
 //! ```text
 //! main -> app, author, demo, operator -> everything (wiring only)
-//! api -> auth, provision, restreamer, stream, plugin, cluster, limits
+//! api -> auth, provision, restreamer, stream, plugin, cluster, limits, figures
 //! provision -> store, plugin, stream (latency)
 //! restreamer -> plugin, stream, rtmp (dial, policy), flv
 //! plugin -> restreamer::host
-//! cluster -> store, provision, restreamer, stream, limits
+//! cluster -> store, provision, restreamer, stream, limits, edge, figures (who others are)
+//! edge -> auth, stream, rtmp (dial, policy)
+//! figures -> auth, rtmp (dial, policy)
 //! rtmp, flv -> auth (secrets), gate, stream, limits
 //! gate -> auth
 //! ```
@@ -27,6 +29,8 @@ pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod drain;
+pub mod edge;
+pub mod figures;
 pub mod flv;
 pub mod gate;
 pub mod http;

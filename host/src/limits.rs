@@ -135,6 +135,7 @@ impl Limits {
         let mut place = SubscriberPlace {
             limits: self.clone(),
             shares: Shares::default(),
+            taken: true,
         };
         for (at, share) in shares.into_iter().enumerate() {
             let Some(share) = share else { continue };
@@ -149,6 +150,16 @@ impl Limits {
             place.shares[at] = Some(share);
         }
         Ok(place)
+    }
+
+    /// A place for another node, which plays for viewers that have places there. None is
+    /// taken here; what goes out counts.
+    pub fn edge(&self, stream: &StreamGuid) -> SubscriberPlace {
+        SubscriberPlace {
+            limits: self.clone(),
+            shares: self.shares(stream),
+            taken: false,
+        }
     }
 
     /// A place for one more publisher of a stream.
@@ -219,6 +230,8 @@ impl Share {
 pub struct SubscriberPlace {
     limits: Limits,
     shares: Shares,
+    /// It is one of those there are.
+    taken: bool,
 }
 
 impl SubscriberPlace {
@@ -233,7 +246,7 @@ impl SubscriberPlace {
 
 impl Drop for SubscriberPlace {
     fn drop(&mut self) {
-        for share in self.shares.iter().flatten() {
+        for share in self.shares.iter().flatten().filter(|_| self.taken) {
             share.subscribers.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -275,6 +288,27 @@ mod tests {
             subscribers: Some(most),
             ..Bounds::default()
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_node_takes_no_viewers_place_and_its_bytes_count() {
+        let node = Bounds {
+            subscribers: Some(1),
+            bytes_per_second: Some(1_000),
+            ..Bounds::default()
+        };
+        let limits = limits(node, Bounds::default());
+        let edges: Vec<_> = (0..5).map(|_| limits.edge(&stream("live/a"))).collect();
+        let viewer = limits.subscriber(&stream("live/a")).expect("the one place");
+        drop(edges);
+        assert!(limits.subscriber(&stream("live/a")).is_err(), "still taken");
+        drop(viewer);
+        for _ in 0..20 {
+            limits.edge(&stream("live/a")).sent(1_000);
+            tokio::time::advance(Duration::from_millis(500)).await;
+        }
+        let refused = text(limits.subscriber(&stream("live/a")));
+        assert!(refused.contains("bytes_per_second"), "{refused}");
     }
 
     fn text<T>(refused: Result<T, Refused>) -> String {

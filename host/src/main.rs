@@ -14,7 +14,7 @@ use restreamd::operator::{self, Access, Node};
 use restreamd::plugin::grants::HttpHost;
 use restreamd::plugin::scenario;
 use restreamd::secrets::Secrets;
-use restreamd::{demo, plugin, telemetry};
+use restreamd::{demo, drain, plugin, telemetry};
 use tracing::info;
 
 /// The command line or the configuration is wrong (EX_USAGE of sysexits.h).
@@ -60,9 +60,43 @@ enum Command {
         #[arg(long, default_value_t = 24)]
         hours: u32,
     },
+    /// Have a running node hand over what it runs, and leave.
+    Drain {
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Take what is stored out, or in: the backup, and the way to another store.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Work on plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Write all provisions and assignments, with their secrets, to a file of mode 0600.
+    Export {
+        #[command(flatten)]
+        snapshot: SnapshotFile,
+    },
+    /// Take such a file in, all or nothing, where nothing of it is stored yet.
+    Import {
+        #[command(flatten)]
+        snapshot: SnapshotFile,
+    },
+}
+
+/// A snapshot, and whose.
+#[derive(Args)]
+struct SnapshotFile {
+    /// The file; `-` is the standard output or input.
+    file: PathBuf,
+    /// Open the store itself, while no node runs on it.
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 #[derive(Subcommand)]
@@ -235,7 +269,7 @@ struct Settings {
     /// This node's group.
     #[arg(long, value_name = "NAME")]
     node_group: Option<String>,
-    /// `embedded`, or `memory` for a node that forgets.
+    /// `embedded`, `memory` for a node that forgets, or `etcd://host:port,…` for one of many.
     #[arg(long, value_name = "KIND")]
     store: Option<String>,
     /// The administrator's name.
@@ -313,6 +347,9 @@ fn main() -> ExitCode {
         } => configured(settings)
             .and_then(signing)
             .and_then(|config| token(&config, publish, play, hours).map_err(Failed::Run)),
+        Command::Drain { reach } => ask(reach, async |node| node.drain().await),
+        Command::Store(StoreCommand::Export { snapshot }) => export(snapshot),
+        Command::Store(StoreCommand::Import { snapshot }) => import(snapshot),
         Command::Plugin(PluginCommand::Check { file, config }) => check(file, config),
         Command::Plugin(PluginCommand::List { reach }) => operate(reach, Order::List),
         Command::Plugin(PluginCommand::Reload { name, reach }) => {
@@ -403,7 +440,7 @@ fn signing(config: Config) -> Result<Config, Failed> {
     Ok(config)
 }
 
-fn run(task: impl Future<Output = anyhow::Result<()>>) -> Result<(), Failed> {
+fn run<T>(task: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -421,7 +458,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         info!(file = %made.display(), "a secret was made and kept");
     }
     let app = App::start(config, &secrets).await?;
-    app.drain.start_on_signals()?;
+    let cluster = app.cluster.clone();
+    drain::on_signals(move || cluster.drain())?;
     app.run().await;
     Ok(())
 }
@@ -472,6 +510,20 @@ enum Order {
 #[allow(clippy::print_stdout, reason = "the list is what the command prints")]
 fn operate(reach: Reach, order: Order) -> Result<(), Failed> {
     let json = reach.json;
+    let plugins = ask(reach, async |node| match order {
+        Order::List => node.plugins().await,
+        Order::Reload(name) => node.reload(name.as_deref()).await,
+        Order::Rollback(name) => node.roll_back(&name).await,
+    })?;
+    print!("{}", operator::shown(&plugins, json));
+    Ok(())
+}
+
+/// Has a running node do something.
+fn ask<T>(
+    reach: Reach,
+    what: impl AsyncFnOnce(&Node) -> Result<T, operator::Error>,
+) -> Result<T, Failed> {
     let access = Access {
         api: reach.api,
         token: reach.token.map(Secret::new),
@@ -482,22 +534,40 @@ fn operate(reach: Reach, order: Order) -> Result<(), Failed> {
     if access.token.is_none() && access.user.is_none() {
         config = signing(config)?;
     }
-    let mut done = Ok(Vec::new());
-    run(async {
-        done = async {
-            let node = Node::reach(access, &config).await?;
-            match order {
-                Order::List => node.plugins().await,
-                Order::Reload(name) => node.reload(name.as_deref()).await,
-                Order::Rollback(name) => node.roll_back(&name).await,
-            }
-        }
-        .await;
-        Ok(())
-    })?;
-    let plugins = done.map_err(Failed::Node)?;
-    print!("{}", operator::shown(&plugins, json));
-    Ok(())
+    run(async { Ok(async { what(&Node::reach(access, &config).await?).await }.await) })?
+        .map_err(Failed::Node)
+}
+
+fn export(
+    SnapshotFile {
+        file,
+        offline,
+        reach,
+    }: SnapshotFile,
+) -> Result<(), Failed> {
+    let snapshot = if offline {
+        let config = configured(reach.settings)?;
+        run(async { operator::export_offline(&config).await })?
+    } else {
+        ask(reach, async |node| node.export().await)?
+    };
+    operator::write(&file, &snapshot).map_err(Failed::Run)
+}
+
+fn import(
+    SnapshotFile {
+        file,
+        offline,
+        reach,
+    }: SnapshotFile,
+) -> Result<(), Failed> {
+    let snapshot = operator::read(&file).map_err(Failed::Run)?;
+    if offline {
+        let config = configured(reach.settings)?;
+        run(async { operator::import_offline(&config, &snapshot).await })
+    } else {
+        ask(reach, async |node| node.import(&snapshot).await)
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "the text is what the command prints")]

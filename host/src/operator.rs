@@ -4,14 +4,19 @@
 //! or, where the node's secrets are at hand, one made here as `restreamd token` makes
 //! it. Knows of plugins what the API's documents say, and no more.
 
+mod file;
+mod offline;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+pub use file::{read, write};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
+pub use offline::{export_offline, import_offline};
 use serde_json::Value;
 
 use crate::app::auth_settings;
@@ -100,14 +105,14 @@ impl Node {
     async fn log_in(&mut self, user: &str, password: Option<&Secret>) -> Result<String, Error> {
         let password = password.map_or("", |password| password.expose());
         self.authorization = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-        let body = self.call("PUT", "auth/login").await?;
+        let body = self.call("PUT", "auth/login", None).await?;
         let token = body["token"].as_str().map(str::to_owned);
         token.ok_or_else(|| Error::Refused("the login gave no token".to_owned()))
     }
 
     /// The plugins it has.
     pub async fn plugins(&self) -> Result<Vec<Value>, Error> {
-        match self.call("GET", "plugins").await? {
+        match self.call("GET", "plugins", None).await? {
             Value::Array(list) => Ok(list),
             _ => Err(Error::Refused(
                 "the answer is no list of plugins".to_owned(),
@@ -151,15 +156,32 @@ impl Node {
         if name.is_empty() || !name.bytes().all(legal) {
             return Err(Error::Refused(format!("`{name}` is no plugin's name")));
         }
-        self.call("POST", &format!("plugins/{name}/{what}")).await
+        let path = format!("plugins/{name}/{what}");
+        self.call("POST", &path, None).await
     }
 
-    async fn call(&self, method: &str, path: &str) -> Result<Value, Error> {
+    /// Has it hand over what it runs, and leave. Answers at once.
+    pub async fn drain(&self) -> Result<(), Error> {
+        self.call("POST", "admin/drain", None).await.map(drop)
+    }
+
+    /// Everything that its store holds, with the secrets.
+    pub async fn export(&self) -> Result<Value, Error> {
+        self.call("GET", "admin/store", None).await
+    }
+
+    /// Has its store take in what another's held, all or nothing.
+    pub async fn import(&self, snapshot: &Value) -> Result<(), Error> {
+        let done = self.call("PUT", "admin/store", Some(snapshot)).await;
+        done.map(drop)
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Error> {
         let url = format!("{}/as/v1/{path}", self.base);
         let authorization = &self.authorization;
         let answer: anyhow::Result<Answer> = match &self.speaks {
-            Speaks::Plain(client) => client.call(method, &url, authorization, None).await,
-            Speaks::Tls(client) => client.call(method, &url, authorization, None).await,
+            Speaks::Plain(client) => client.call(method, &url, authorization, body).await,
+            Speaks::Tls(client) => client.call(method, &url, authorization, body).await,
         };
         let answer = answer.map_err(Error::Unreachable)?;
         if answer.status() == 200 {

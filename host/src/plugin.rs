@@ -309,6 +309,11 @@ impl Plugins {
         offered.map(|(kind, _)| kind.clone()).collect()
     }
 
+    /// The digest of what a type runs on now.
+    pub fn digest(&self, kind: &RestreamType) -> Option<String> {
+        self.info(kind.as_str()).map(|info| info.digest)
+    }
+
     /// What a type does and takes.
     pub fn describe(&self, kind: &RestreamType) -> Option<Arc<Description>> {
         self.build(kind).map(|build| build.description().clone())

@@ -20,7 +20,7 @@ mod successor;
 pub mod target;
 pub mod task;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,9 +65,10 @@ pub struct Assigned {
 
 impl Assigned {
     /// The plugin needs not hear of it then.
-    fn differs_in_latency_alone(&self, other: &Self) -> bool {
+    fn is_the_same_to_its_plugin(&self, other: &Self) -> bool {
         let alike = Self {
             latency: other.latency,
+            epoch: other.epoch,
             ..self.clone()
         };
         alike == *other
@@ -204,7 +205,7 @@ impl Restreamers {
             Some(current) if current.assigned == assigned => {}
             Some(current) if current.assigned.kind == assigned.kind => {
                 current.retime(&assigned);
-                if !current.assigned.differs_in_latency_alone(&assigned) {
+                if !current.assigned.is_the_same_to_its_plugin(&assigned) {
                     current.shared.reconfigure(assigned.properties.clone());
                 }
                 current.assigned = assigned;
@@ -247,15 +248,23 @@ impl Restreamers {
     /// Stops a restreamer. Its sources and its stream are closed when this returns;
     /// its guest is told and gets two seconds.
     pub fn stop(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
-        let key = (provision.clone(), stream.clone());
-        let stopped = {
-            let mut running = self.0.running.lock();
-            self.0.blocked.lock().remove(&key);
-            running.remove(&key)
-        };
-        if let Some(stopped) = stopped {
+        if let Some(stopped) = self.take(provision, stream) {
             self.0.end(&stopped.shared);
         }
+    }
+
+    /// The same, but another node is to go on: viewers of the stream stay.
+    pub fn leave(&self, provision: &ProvisionGuid, stream: &StreamGuid) {
+        if let Some(left) = self.take(provision, stream) {
+            self.0.leave(&left.shared);
+        }
+    }
+
+    fn take(&self, provision: &ProvisionGuid, stream: &StreamGuid) -> Option<Running> {
+        let key = (provision.clone(), stream.clone());
+        let mut running = self.0.running.lock();
+        self.0.blocked.lock().remove(&key);
+        running.remove(&key)
     }
 
     /// What is assigned here, for finding what is not any more.
@@ -276,6 +285,15 @@ impl Restreamers {
     /// The types this node can carry out.
     pub fn types(&self) -> Vec<RestreamType> {
         self.0.plugins.offered()
+    }
+
+    /// The same, with the digest of the plugin of each.
+    pub fn offers(&self) -> BTreeMap<RestreamType, String> {
+        let types = self.0.plugins.offered().into_iter();
+        types
+            .map(|kind| (self.0.plugins.digest(&kind), kind))
+            .map(|(digest, kind)| (kind, digest.unwrap_or_default()))
+            .collect()
     }
 
     /// The pulls of this node from itself, for its listeners.
@@ -476,10 +494,18 @@ impl Blocked {
 
 impl Inner {
     fn end(&self, shared: &Arc<Shared>) {
+        self.close(shared, |streams, stream| streams.end(stream));
+    }
+
+    fn leave(&self, shared: &Arc<Shared>) {
+        self.close(shared, |streams, stream| streams.leave(stream));
+    }
+
+    fn close(&self, shared: &Arc<Shared>, part: impl FnOnce(&Streams, &Arc<Stream>)) {
         shared.board.lock().stop();
         shared.close();
         if let Some(stream) = &shared.local.feeds {
-            self.streams.end(stream);
+            part(&self.streams, stream);
         }
         shared.inbox.stop();
     }
@@ -490,8 +516,22 @@ mod tests {
     use super::*;
     use crate::plugin::{self, Runtime};
 
-    #[tokio::test]
-    async fn what_cannot_start_is_failed_until_its_name_is_free() {
+    /// Where streams go on; what becomes of them there is not looked at.
+    struct Elsewhere;
+
+    impl crate::stream::Elsewhere for Elsewhere {
+        fn bring(&self, _: &StreamGuid) -> Option<Arc<Stream>> {
+            None
+        }
+
+        fn exists(&self, _: &StreamGuid) -> bool {
+            true
+        }
+
+        fn follow(&self, _: &Arc<Stream>) {}
+    }
+
+    async fn bench() -> (Restreamers, Streams, Assigned) {
         let runtime = Runtime::start().expect("the plugin engine starts");
         let plugins = Plugins::load(runtime, plugin::Config::default())
             .await
@@ -519,6 +559,33 @@ mod tests {
             latency: None,
             epoch: 1,
         };
+        (restreamers, streams, assigned)
+    }
+
+    #[tokio::test]
+    async fn who_watches_a_stream_that_goes_on_elsewhere_stays() {
+        let (restreamers, streams, assigned) = bench().await;
+        streams.set_elsewhere(Arc::new(Elsewhere));
+        let run = || {
+            restreamers.ensure(assigned.clone());
+            streams.find(&assigned.stream).expect("it exists")
+        };
+        let stream = run();
+        restreamers.leave(&assigned.provision, &assigned.stream);
+        assert!(stream.is_ended(), "nobody watched");
+        let stream = run();
+        let subscriber = crate::stream::Subscriber::new(stream.clone());
+        restreamers.leave(&assigned.provision, &assigned.stream);
+        assert!(!stream.is_ended() && restreamers.count() == 0);
+        assert!(Arc::ptr_eq(&stream, &run()), "the same when it is back");
+        restreamers.stop(&assigned.provision, &assigned.stream);
+        assert!(stream.is_ended());
+        drop(subscriber);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_start_is_failed_until_its_name_is_free() {
+        let (restreamers, streams, assigned) = bench().await;
         let status = || restreamers.status(&assigned.provision, &assigned.stream);
         let published = streams.publish(&assigned.stream).expect("free");
         restreamers.ensure(assigned.clone());

@@ -1,7 +1,7 @@
 //! The store: the few facts that must outlive a process or be agreed on by many.
 //!
 //! Keys, bytes and revisions only; it knows nothing of provisions or nodes. Every
-//! transaction that changes something has one revision, one higher than the one before.
+//! transaction that changes something has one revision, higher than the one before.
 //! What a read, a listing or a watch shows is durable, and a transaction is seen whole
 //! or not at all. Back ends differ only in where the facts lie; one conformance suite
 //! holds them to the same behaviour.
@@ -16,6 +16,8 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
 pub mod embedded;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod memory;
 
 mod engine;
@@ -33,13 +35,17 @@ mod conformance;
 mod cut;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod virtually;
 
 pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;
 pub use txn::{Bound, Precondition, Txn, Write};
 
-/// The store's counter of changes: 0 when empty, one more for each transaction that
-/// changed something. Never goes back, also not over a restart.
+/// The store's counter of changes. A transaction that changed something has one of its own,
+/// higher than all before it; one that changed nothing has none. Never goes back, also not
+/// over a restart. The embedded store and the one in memory begin at 0 and count by one;
+/// etcd's begins where it likes and counts what others do in the same etcd too.
 pub type Revision = u64;
 
 /// Writes, and separately preconditions, in one transaction. etcd's default limit, kept
@@ -101,6 +107,8 @@ pub struct Page {
     pub after: Option<String>,
     /// At most so many entries; cut to 1..=[`MAX_PAGE`].
     pub limit: usize,
+    /// As of this revision, which an earlier page told, so that all are of one; else of now.
+    pub at: Option<Revision>,
 }
 
 impl Page {
@@ -109,6 +117,7 @@ impl Page {
         Self {
             after: None,
             limit: MAX_PAGE,
+            at: None,
         }
     }
 
@@ -117,6 +126,16 @@ impl Page {
         Self {
             after: Some(key.into()),
             limit: MAX_PAGE,
+            at: None,
+        }
+    }
+
+    /// The same as of a revision.
+    #[must_use]
+    pub fn at(self, revision: Revision) -> Self {
+        Self {
+            at: Some(revision),
+            ..self
         }
     }
 
@@ -133,7 +152,8 @@ pub struct Listing {
     /// The entries.
     pub entries: Vec<Entry>,
     /// The store's revision when the page was read. Pages of one listing may be read at
-    /// different ones: watch from the first page's to miss nothing.
+    /// different ones, unless they are asked for [`Page::at`] one: watch from the first
+    /// page's to miss nothing.
     pub revision: Revision,
     /// Whether keys with the prefix follow after the last entry.
     pub more: bool,
@@ -270,10 +290,16 @@ impl Error {
 ///
 /// Dropping a call's future does not undo it: what was sent may still be done, whole.
 pub trait Store: Send + Sync + 'static {
-    /// The entry at `key`.
+    /// The entry at `key`: the latest, or what was last known of a store that is elsewhere
+    /// and does not answer.
     fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Entry>, Error>>;
 
-    /// A page of the entries whose keys begin with `prefix`; the empty one means all.
+    /// A page of the entries whose keys begin with `prefix`; the empty one means all. As
+    /// late as [`Store::get`].
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when the page is asked for at a revision that is kept no more;
+    /// only etcd keeps any but the latest.
     fn list(&self, prefix: &str, page: Page) -> BoxFuture<'_, Result<Listing, Error>>;
 
     /// Does all of the writes, if all of the preconditions hold; durable when it answers.
@@ -282,8 +308,9 @@ pub trait Store: Send + Sync + 'static {
     /// absent keys only) takes none and answers the store's.
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>>;
 
-    /// Writes all of the entries at one revision if none of their keys exists, or nothing;
-    /// durable when it answers. Not bound to a transaction's size but to [`MAX_IMPORT`]: for
+    /// Writes all of the entries if none of their keys exists, or nothing; durable when it
+    /// answers. At one revision, but in etcd, where readers see one part after the other
+    /// and what was begun by a process that died goes within minutes. Not bound to a transaction's size but to [`MAX_IMPORT`]: for
     /// taking in what another store was, not for everyday writes.
     ///
     /// Answers as [`Store::txn`] does, the first key that exists as [`Precondition::Absent`].
@@ -301,12 +328,12 @@ pub trait Store: Send + Sync + 'static {
     fn lease(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, Error>>;
 
     /// Starts the lease's time anew; answers how long it lasts, counted from when this
-    /// call was made.
+    /// call was made. Calls may overlap.
     fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, Error>>;
 
     /// Ends the lease and deletes its keys, in one transaction.
     fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), Error>>;
 
-    /// The store's revision.
+    /// A revision of now or later, which every watch will reach without further changes.
     fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>>;
 }

@@ -8,6 +8,7 @@
 
 mod backlog;
 pub mod cadence;
+pub mod gate;
 pub mod headers;
 pub mod hub;
 pub mod latency;
@@ -21,12 +22,13 @@ mod tests;
 pub mod timeline;
 pub mod unit;
 
-pub use hub::{Feed, FeedId, Stream, StreamSnapshot};
+pub use gate::{Gate, Permit};
+pub use hub::{Feed, FeedId, Feeder, Stream, StreamSnapshot};
 pub use latency::Latency;
 pub use progress::{AudioFacts, MoreTracks, Stall, VideoFacts};
 pub use pump::{Outlet, Tap};
-pub use registry::{NameTaken, Streams};
-pub use subscriber::{Batch, Subscriber};
+pub use registry::{Elsewhere, NameTaken, Streams};
+pub use subscriber::{Audience, Batch, Subscriber};
 pub use unit::Unit;
 
 use std::collections::BTreeMap;

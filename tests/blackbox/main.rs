@@ -33,6 +33,7 @@ mod push;
 mod reconnect;
 mod resolve;
 mod scenarios;
+mod snapshots;
 mod stall;
 mod timeline;
 mod tls;

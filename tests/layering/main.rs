@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use source::Module;
 
 /// An arrow of the architecture: the module and those it may name.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     (
         "api",
         &[
@@ -22,6 +22,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
             "plugin",
             "cluster",
             "limits",
+            "figures",
         ],
     ),
     ("provision", &["store", "plugin", "stream::latency"]),
@@ -32,8 +33,18 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("plugin", &["restreamer::host"]),
     (
         "cluster",
-        &["store", "provision", "restreamer", "stream", "limits"],
+        &[
+            "store",
+            "provision",
+            "restreamer",
+            "stream",
+            "limits",
+            "edge",
+            "figures",
+        ],
     ),
+    ("figures", &["auth", "rtmp::dial", "rtmp::policy"]),
+    ("edge", &["auth", "stream", "rtmp::dial", "rtmp::policy"]),
     ("rtmp", &["auth", "gate", "stream", "limits"]),
     ("flv", &["gate", "stream", "limits"]),
     ("gate", &["auth"]),
@@ -65,10 +76,12 @@ const WIRING: [&str; 9] = [
 ];
 
 /// Crates, or parts of them, that only these modules may name.
-const OWNERS: [(&str, &[&str]); 7] = [
+const OWNERS: [(&str, &[&str]); 9] = [
     ("wasmtime", &["plugin"]),
     ("wasmtime_wasi", &["plugin"]),
     ("redb", &["store"]),
+    ("etcd_client", &["store"]),
+    ("tonic", &["store"]),
     ("axum", &["api", "app", "flv", "http"]),
     ("ServerSession", &["rtmp"]),
     ("ClientSession", &["rtmp"]),
@@ -76,7 +89,7 @@ const OWNERS: [(&str, &[&str]); 7] = [
 ];
 
 /// Parts that know neither sockets nor time: files below host/src by their begin.
-const PURE: [&str; 10] = [
+const PURE: [&str; 11] = [
     "stream/ring",
     "stream/timeline",
     "stream/headers",
@@ -85,6 +98,7 @@ const PURE: [&str; 10] = [
     "stream/progress",
     "provision/spec",
     "cluster/placement",
+    "figures/delta",
     "backoff",
     "limits/rate",
 ];

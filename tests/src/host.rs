@@ -18,6 +18,7 @@ use toml::{Table, Value};
 use crate::api::Api;
 use crate::eventually::eventually;
 use crate::log::{Line, unannounced};
+use crate::network::Network;
 use crate::proc::{Footprint, Running};
 
 /// Name and password every node under test is given.
@@ -37,6 +38,8 @@ pub struct Builder {
     folder: Arc<TempDir>,
     announced: Vec<String>,
     variables: Vec<(String, String)>,
+    /// Where in which network it runs.
+    network: Option<(Arc<Network>, u8)>,
 }
 
 impl Builder {
@@ -52,6 +55,7 @@ impl Builder {
             folder,
             announced: Vec::new(),
             variables: Vec::new(),
+            network: None,
         };
         let data = builder.folder().join("data");
         let plugins = builder.folder().join("plugins");
@@ -90,6 +94,17 @@ impl Builder {
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.variables.push((key.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Runs it as host `n` of a network, with addresses of that host.
+    #[must_use]
+    pub fn at(mut self, network: &Arc<Network>, n: u8) -> Self {
+        let ip = Network::address(n);
+        self.network = Some((Arc::clone(network), n));
+        self.set("api_listen", format!("{ip}:5080"))
+            .set("api.plain_http", true)
+            .set("rtmp_listen", format!("{ip}:1935"))
+            .set("dial.allow", vec![Network::ALL.to_owned()])
     }
 
     /// Leaves a key of the suites' defaults out.
@@ -150,9 +165,18 @@ impl Builder {
         (status, running.stderr.text())
     }
 
+    /// The process, plugged in where it runs in a network.
+    fn spawn(&self) -> Running {
+        let mut command = self.command();
+        match &self.network {
+            Some((network, n)) => network.start(*n, &command),
+            None => Running::start(&mut command, "restreamd"),
+        }
+    }
+
     /// Starts the node and waits until it listens.
     pub fn start(self) -> TestHost {
-        let running = Running::start(&mut self.command(), "restreamd");
+        let running = self.spawn();
         let mut host = TestHost {
             builder: self,
             running,
@@ -265,8 +289,23 @@ impl TestHost {
     pub fn restart(&mut self) {
         self.running.kill();
         self.former.extend(self.running.stderr.all());
-        self.running = Running::start(&mut self.builder.command(), "restreamd");
+        self.running = self.builder.spawn();
         self.wait_until_listening();
+    }
+
+    /// SIGSTOP: its sockets stay open and silent.
+    pub fn freeze(&mut self) {
+        self.running.freeze();
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) {
+        self.running.thaw();
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.running.wait(END)
     }
 
     /// SIGTERM, and waits for the end.

@@ -7,15 +7,18 @@
 
 pub mod amf;
 pub mod api;
+pub mod appends;
 pub mod author;
 pub mod black_hole;
 pub mod browser;
 pub mod certificate;
 pub mod clip;
 pub mod closed_window;
+pub mod cluster;
 pub mod continuity;
 pub mod curl;
 pub mod dns;
+pub mod etcd;
 pub mod eventually;
 pub mod ffmpeg;
 pub mod gst;
@@ -26,6 +29,7 @@ pub mod log;
 pub mod modern;
 pub mod multi_publisher;
 pub mod netns;
+pub mod network;
 pub mod nginx;
 pub mod player;
 pub mod plugins;

@@ -129,6 +129,11 @@ impl Running {
         self.signal(Signal::STOP);
     }
 
+    /// Lets it go on after [`Running::freeze`] (SIGCONT).
+    pub fn thaw(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub fn kill(&mut self) {
         if self.ended().is_none() {

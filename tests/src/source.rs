@@ -11,7 +11,7 @@ mod io;
 mod playing;
 mod style;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -119,8 +119,17 @@ impl Source {
         Self::scripted(clip, Script::default())
     }
 
+    /// A source that plays `clip`, on another address of this machine.
+    pub fn open_at(ip: IpAddr, clip: &Clip) -> Self {
+        Self::at(ip, clip, Script::default())
+    }
+
     /// A source that plays `clip` in its own way.
     pub fn scripted(clip: &Clip, script: Script) -> Self {
+        Self::at(IpAddr::from([127, 0, 0, 1]), clip, script)
+    }
+
+    fn at(ip: IpAddr, clip: &Clip, script: Script) -> Self {
         let shared = Shared {
             script,
             clip: clip.clone(),
@@ -134,7 +143,7 @@ impl Source {
             jumped: AtomicU32::new(0),
         };
         let mut source = Self {
-            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            addr: SocketAddr::from((ip, 0)),
             shared: Arc::new(shared),
             listener: None,
         };

@@ -6,7 +6,7 @@ use axum::http::request::Parts;
 
 use super::config::StreamRoutes;
 use super::error::Error;
-use crate::auth::{Auth, TokenError};
+use crate::auth::{Auth, Errand, TokenError};
 
 /// An admin. A handler that takes one is closed to everyone else; take it first, so that nothing else is said.
 pub(super) struct Admin;
@@ -22,6 +22,24 @@ where
         let token = bearer(parts)
             .ok_or_else(|| Error::unauthorized("Bearer", "a bearer token is required"))?;
         Auth::from_ref(state).verify_admin(token)?;
+        Ok(Self)
+    }
+}
+
+/// Another node of the cluster.
+pub(super) struct Peer;
+
+impl<S> FromRequestParts<S> for Peer
+where
+    S: Send + Sync,
+    Auth: FromRef<S>,
+{
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let token = bearer(parts)
+            .ok_or_else(|| Error::unauthorized("Bearer", "a node's token is required"))?;
+        Auth::from_ref(state).verify_node(token, Errand::Figures)?;
         Ok(Self)
     }
 }

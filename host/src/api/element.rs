@@ -3,19 +3,26 @@
 //! All fields are always there; what is not known is null. `state` is LIVE only while
 //! media moves.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::State;
 use super::caller::Viewer;
 use crate::cluster::Node;
+use crate::figures;
 use crate::id::{NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
 use crate::restreamer::{Phase, Status, TargetFacts, TargetState};
 use crate::stream::{AudioFacts, MoreTracks, StreamSnapshot, VideoFacts};
 
+const LIVE: Cow<'static, str> = Cow::Borrowed("LIVE");
+const WAIT: Cow<'static, str> = Cow::Borrowed("WAIT");
+
 /// A stream, where it is, and how it is doing.
-#[derive(Clone, Debug, Default, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
 pub(super) struct StreamElement {
     stream_guid: String,
     /// Where to publish to or subscribe at.
@@ -29,12 +36,12 @@ pub(super) struct StreamElement {
     latency_ms: Option<u64>,
     duration_ms: Option<u64>,
     /// `WAIT` or `LIVE`.
-    state: &'static str,
+    state: Cow<'static, str>,
     provision_guid: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
     /// `waiting`, `dialing`, `live`, `stalled`, `backing-off`, `stopping` or `failed`.
-    phase: Option<&'static str>,
+    phase: Option<Cow<'static, str>>,
     /// Since when it is in this phase.
     since: Option<String>,
     /// What is dialled, masked.
@@ -57,7 +64,7 @@ pub(super) struct StreamElement {
 }
 
 /// Something that went wrong before.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Incident {
     at: String,
     /// `dns`, `refused`, `unreachable`, `timeout`, … as in the plugin contract.
@@ -66,13 +73,13 @@ pub(super) struct Incident {
 }
 
 /// A remote that the stream is pushed to.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Target {
     /// Masked, the stream's key there too.
     url: String,
     /// `dialing`, `waiting`, `flowing`, `stalled` or `ended`.
-    state: &'static str,
+    state: Cow<'static, str>,
     /// How long media has flowed without a pause.
     flowing_ms: u64,
     /// Bytes it has taken.
@@ -94,7 +101,8 @@ impl From<(String, TargetFacts)> for Target {
                 TargetState::Flowing => "flowing",
                 TargetState::Stalled => "stalled",
                 TargetState::Ended => "ended",
-            },
+            }
+            .into(),
             flowing_ms: millis(facts.flowing),
             bytes_out: facts.bytes,
             frames: facts.frames,
@@ -105,7 +113,7 @@ impl From<(String, TargetFacts)> for Target {
 }
 
 /// What the stream carries.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Media {
     video: Option<Video>,
@@ -118,9 +126,9 @@ pub(super) struct Media {
 }
 
 /// The stream's picture.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct Video {
-    codec: &'static str,
+    codec: Cow<'static, str>,
     width: Option<u32>,
     height: Option<u32>,
     fps: Option<f64>,
@@ -128,10 +136,10 @@ pub(super) struct Video {
 }
 
 /// The stream's sound.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Audio {
-    codec: &'static str,
+    codec: Cow<'static, str>,
     /// Samples a second.
     sample_rate: Option<u32>,
     channels: Option<u8>,
@@ -139,7 +147,7 @@ pub(super) struct Audio {
 }
 
 /// Another picture of the stream.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct MoreVideo {
     track: u8,
     #[serde(flatten)]
@@ -147,7 +155,7 @@ pub(super) struct MoreVideo {
 }
 
 /// Another sound of the stream.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct MoreAudio {
     track: u8,
     #[serde(flatten)]
@@ -157,7 +165,7 @@ pub(super) struct MoreAudio {
 impl From<VideoFacts> for Video {
     fn from(facts: VideoFacts) -> Self {
         Self {
-            codec: facts.codec,
+            codec: facts.codec.into(),
             width: facts.width,
             height: facts.height,
             fps: facts.fps,
@@ -169,7 +177,7 @@ impl From<VideoFacts> for Video {
 impl From<AudioFacts> for Audio {
     fn from(facts: AudioFacts) -> Self {
         Self {
-            codec: facts.codec,
+            codec: facts.codec.into(),
             sample_rate: facts.sample_rate,
             channels: facts.channels,
             kbps: facts.kbps,
@@ -178,7 +186,7 @@ impl From<AudioFacts> for Audio {
 }
 
 /// The build that runs it.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub(super) struct PluginName {
     name: String,
     version: String,
@@ -214,34 +222,77 @@ pub(super) enum Place<'a> {
 }
 
 impl State {
-    /// Puts together what this node knows about a stream. What happens on other nodes is not known here.
+    /// Puts together what is known about a stream: of this node at first hand, of another one what it told lately.
     pub(super) fn element(
         &self,
         subject: &Subject<'_>,
         epoch: Option<u64>,
         viewer: Viewer,
     ) -> StreamElement {
-        let here = match subject.place {
-            Place::Nowhere => true,
-            Place::Node(node) => node.id == self.cluster.this_node(),
-            Place::Gone => false,
+        let element = match subject.place {
+            Place::Node(node) if node.id != self.cluster.this_node() => self.far(subject, node),
+            Place::Gone => describe(subject, false, None, None),
+            Place::Nowhere | Place::Node(_) => self.near(subject),
         };
-        let snapshot = here
-            .then(|| self.streams.snapshot(subject.stream))
-            .flatten();
-        let status = subject
-            .provision
-            .filter(|_| here)
-            .and_then(|(provision, _)| self.restreamers.status(provision, subject.stream));
-        let element = StreamElement {
-            epoch,
-            ..describe(subject, here, snapshot.as_ref(), status)
-        };
+        let element = StreamElement { epoch, ..element };
         if viewer == Viewer::Admin {
             element
         } else {
             element.without_secrets()
         }
+    }
+
+    /// A stream as this node has it.
+    fn near(&self, subject: &Subject<'_>) -> StreamElement {
+        let snapshot = self.streams.snapshot(subject.stream);
+        let status = subject
+            .provision
+            .and_then(|(provision, _)| self.restreamers.status(provision, subject.stream));
+        describe(subject, true, snapshot.as_ref(), status)
+    }
+
+    /// A stream as another node told it. Where that is, and whether it may be fed there, is known in any case.
+    fn far(&self, subject: &Subject<'_>, node: &Node) -> StreamElement {
+        let known = describe(subject, false, None, None);
+        let of = figures::Subject {
+            stream: subject.stream.clone(),
+            provision: subject.provision.map(|(guid, _)| guid.clone()),
+        };
+        match self.figures.stream::<StreamElement>(&node.id, &of) {
+            Some(told) => StreamElement {
+                stream_guid: known.stream_guid,
+                server_address: known.server_address,
+                node_role: known.node_role,
+                sub_group: known.sub_group,
+                node_state: known.node_state,
+                provision_guid: known.provision_guid,
+                kind: known.kind,
+                ..told
+            },
+            None => {
+                let holder = self.cluster.claimed_by(&node.group, subject.stream);
+                let held = subject.feeds && holder.as_ref() == Some(&node.id);
+                StreamElement {
+                    state: if held { LIVE } else { WAIT },
+                    ..known
+                }
+            }
+        }
+    }
+
+    /// What other nodes are told of a stream that is here: all but what they know.
+    pub(super) fn figure(&self, subject: &Subject<'_>) -> Map<String, Value> {
+        let told = StreamElement {
+            stream_guid: String::new(),
+            provision_guid: None,
+            kind: None,
+            ..self.near(subject)
+        };
+        let Ok(Value::Object(mut fields)) = serde_json::to_value(told) else {
+            return Map::new();
+        };
+        fields.retain(|field, value| !value.is_null() && field != "streamGuid");
+        fields
     }
 
     /// The node a provision or stream was given to, if it still is in the group.
@@ -254,6 +305,28 @@ impl State {
 }
 
 impl StreamElement {
+    /// Those who watch it, if that is known.
+    pub(super) fn subscribers(&self) -> Option<u64> {
+        self.subscribers
+    }
+
+    /// The same with the viewers on other nodes, as far as its own are known.
+    pub(super) fn with_viewers(mut self, elsewhere: u64) -> Self {
+        self.subscribers = self.subscribers.map(|own| own + elsewhere);
+        self
+    }
+
+    /// As a node has it that gets it from another one.
+    pub(super) fn at_edge(mut self, stream: &StreamGuid, node: &Node, viewer: Viewer) -> Self {
+        self.stream_guid = stream.to_string();
+        self.set_place(Place::Node(node));
+        self.node_role = Some("edge".to_owned());
+        match viewer {
+            Viewer::Admin => self,
+            Viewer::Anonymous => self.without_secrets(),
+        }
+    }
+
     /// What everyone may see.
     fn without_secrets(self) -> Self {
         Self {
@@ -290,8 +363,8 @@ fn describe(
         duration_ms: figure(|snapshot| millis(snapshot.duration)),
         bytes_in: figure(|snapshot| snapshot.bytes_in),
         media: snapshot.and_then(media),
-        state: if live { "LIVE" } else { "WAIT" },
-        phase: here.then_some(if live { "live" } else { "waiting" }),
+        state: if live { LIVE } else { WAIT },
+        phase: here.then_some(if live { "live" } else { "waiting" }.into()),
         since: snapshot
             .and_then(|snapshot| snapshot.since)
             .map(|since| since.to_string()),
@@ -326,7 +399,7 @@ impl StreamElement {
             class: incident.class,
             text: incident.text,
         };
-        self.phase = Some(status.phase.as_str());
+        self.phase = Some(status.phase.as_str().into());
         self.since = Some(status.since.to_string());
         self.source = status.source;
         self.attempt = Some(status.attempt);
@@ -448,6 +521,7 @@ mod tests {
             guid: "live/a".parse().expect("x"),
             live: true,
             published,
+            edge: false,
             since: None,
             duration: Duration::from_secs(1),
             latency: Duration::ZERO,
@@ -481,13 +555,39 @@ mod tests {
             (element.state, element.media.is_some(), element.bytes_in)
         };
         let provision = Some((&guid, &kind));
-        let nothing = ("WAIT", false, Some(0));
+        let nothing = (WAIT, false, Some(0));
         assert_eq!(element(provision, true, None), nothing, "no restreamer");
         let failed = Some(status(Phase::Failed));
         assert_eq!(element(provision, true, failed), nothing, "not its own");
         let live = Some(status(Phase::Live));
-        assert_eq!(element(provision, false, live), ("LIVE", true, Some(9)));
-        assert_eq!(element(None, true, None), ("LIVE", true, Some(9)));
+        assert_eq!(element(provision, false, live), (LIVE, true, Some(9)));
+        assert_eq!(element(None, true, None), (LIVE, true, Some(9)));
+    }
+
+    #[test]
+    fn what_a_node_tells_of_itself_is_read_as_it_was() {
+        let mut told = element(true, Some(status(Phase::BackingOff)));
+        told.media = media_of(
+            Some(VideoFacts {
+                codec: "avc1",
+                width: Some(1280),
+                height: Some(720),
+                fps: Some(29.97),
+                kbps: Some(2_500),
+            }),
+            None,
+            MoreTracks::default(),
+            Some(Duration::from_secs(2)),
+        );
+        let value = serde_json::to_value(&told).expect("JSON");
+        let read: StreamElement = serde_json::from_value(value.clone()).expect("reads");
+        assert_eq!(serde_json::to_value(read).expect("JSON"), value);
+        // Nulls are left out, and a later version says more.
+        let mut fields = value.as_object().cloned().expect("an object");
+        fields.retain(|_, value| !value.is_null());
+        fields.insert("moons".to_owned(), 2.into());
+        let read: StreamElement = serde_json::from_value(fields.into()).expect("reads");
+        assert_eq!(serde_json::to_value(read).expect("JSON"), value);
     }
 
     #[test]

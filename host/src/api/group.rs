@@ -1,5 +1,7 @@
 //! `admin/nodegroup`: groups and their nodes.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -9,6 +11,7 @@ use super::caller::Admin;
 use super::error::{Code, Error, ErrorBody};
 use super::extract::{Path, Query};
 use crate::cluster::Node;
+use crate::figures::Counts;
 use crate::id::NodeGroup;
 
 /// A node group.
@@ -40,11 +43,17 @@ pub(super) struct NodeEvent {
     public_ip: String,
     private_ip: String,
     parents: Vec<String>,
-    client_count: u64,
+    /// Publishers and subscribers; null for a node that was not heard of for five seconds.
+    client_count: Option<u64>,
     publisher_count: u64,
-    subscriber_count: u64,
+    /// Null for a node that was not heard of for five seconds.
+    subscriber_count: Option<u64>,
     restreamer_count: u64,
     post_processor_count: u64,
+    /// Restreamers it may run.
+    capacity: u64,
+    /// The types it offers, with the digest of the plugin of each.
+    plugins: BTreeMap<String, String>,
 }
 
 /// What a node is.
@@ -151,7 +160,7 @@ pub(super) async fn status(
     };
     let nodes = state.cluster.nodes(&group);
     let status = |node: &Node| NodeStatus {
-        node_event: with_node.then(|| node_event(&group, node)),
+        node_event: with_node.then(|| node_event(&group, node, state.counts_of(node))),
         scaling_event: with_scaling.then(|| scaling_event(&group, node)),
     };
     Ok(Json(
@@ -159,7 +168,17 @@ pub(super) async fn status(
     ))
 }
 
-fn node_event(group: &NodeGroup, node: &Node) -> NodeEvent {
+impl super::State {
+    /// How much a node does: this one at first hand, another one as it told lately.
+    fn counts_of(&self, node: &Node) -> Option<Counts> {
+        match node.id == self.cluster.this_node() {
+            true => Some(self.counts()),
+            false => self.figures.counts(&node.id),
+        }
+    }
+}
+
+fn node_event(group: &NodeGroup, node: &Node, counts: Option<Counts>) -> NodeEvent {
     NodeEvent {
         node_id: node.id.to_string(),
         node_group_name: group.to_string(),
@@ -168,11 +187,17 @@ fn node_event(group: &NodeGroup, node: &Node) -> NodeEvent {
         public_ip: node.address.clone(),
         private_ip: node.address.clone(),
         parents: Vec::new(),
-        client_count: node.clients,
-        publisher_count: node.publishers,
-        subscriber_count: node.subscribers,
-        restreamer_count: node.restreamers,
+        client_count: counts.map(|counts| counts.publishers + counts.subscribers),
+        publisher_count: counts.map_or(node.publishers, |counts| counts.publishers),
+        subscriber_count: counts.map(|counts| counts.subscribers),
+        restreamer_count: counts.map_or(node.restreamers, |counts| counts.restreamers),
         post_processor_count: 0,
+        capacity: node.capacity,
+        plugins: node
+            .plugins
+            .iter()
+            .map(|(kind, digest)| (kind.to_string(), digest.clone()))
+            .collect(),
     }
 }
 

@@ -7,7 +7,9 @@ use axum::response::IntoResponse;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{admin, distribute, group, health, login, metrics, plugin, probe, provision, stream};
+use super::{
+    admin, distribute, figures, group, health, login, metrics, plugin, probe, provision, stream,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +22,7 @@ use super::{admin, distribute, group, health, login, metrics, plugin, probe, pro
         stream::list, stream::show,
         group::list, group::create, group::update, group::show, group::status,
         admin::drain, admin::export, admin::import,
+        figures::follow,
         plugin::list, plugin::show, plugin::reload, plugin::rollback,
         health::alive, health::ready, metrics::show, show,
     )
@@ -33,6 +36,10 @@ impl Modify for Schemes {
         let components = document.components.get_or_insert_default();
         components.add_security_scheme(
             "jwt",
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        );
+        components.add_security_scheme(
+            "node",
             SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
         );
         components.add_security_scheme(

@@ -149,16 +149,18 @@ async fn status(
 ) -> Result<Vec<StreamElement>, Error> {
     let provision = state.provisions.get(group, guid).await?;
     let assignment = state.cluster.assignment(group, guid);
-    let node = assignment
-        .as_ref()
-        .and_then(|assignment| state.node(group, &assignment.node));
-    let place = match (&assignment, &node) {
-        (None, _) => Place::Nowhere,
-        (Some(_), Some(node)) => Place::Node(node),
-        (Some(_), None) => Place::Gone,
-    };
     let epoch = assignment.as_ref().map(|assignment| assignment.epoch);
     let element = |stream: &crate::provision::ProvisionStream| {
+        // Who holds the stream has it, also while it is to move.
+        let holder = assignment.as_ref().filter(|_| stream.feeds);
+        let holder = holder.and_then(|_| state.cluster.claimed_by(group, &stream.guid));
+        let id = holder.or_else(|| Some(assignment.as_ref()?.node.clone()));
+        let node = id.as_ref().and_then(|id| state.node(group, id));
+        let place = match (&id, &node) {
+            (None, _) => Place::Nowhere,
+            (Some(_), Some(node)) => Place::Node(node),
+            (Some(_), None) => Place::Gone,
+        };
         let subject = Subject {
             stream: &stream.guid,
             provision: Some((guid, &stream.kind)),
@@ -181,11 +183,10 @@ pub(super) async fn delete(
     State(state): State<super::State>,
     Path((ng, guid)): Path<(String, String)>,
 ) -> Result<Json<Done>, Error> {
-    let revision = state
-        .provisions
-        .delete(&state.group(&ng)?, &provision_guid(&guid)?)
-        .await?;
-    if !state.cluster.applied(revision).await {
+    let (group, guid) = (state.group(&ng)?, provision_guid(&guid)?);
+    let feeds = state.cluster.feeds(&group, &guid);
+    let revision = state.provisions.delete(&group, &guid).await?;
+    if !state.cluster.stopped(&group, &feeds, revision).await {
         return Err(Error::new(Code::Unavailable, NOT_APPLIED));
     }
     Ok(Json(Done { result: "DELETED" }))

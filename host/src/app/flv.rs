@@ -73,7 +73,7 @@ async fn explained(mut response: Response) -> Response {
         Refused::Denied(denied) => api::Error::new(code(denied), text),
         Refused::NotFound | Refused::NoMedia => api::Error::new(api::Code::NotFound, text),
         Refused::AtLimit(_) => api::Error::new(api::Code::AtLimit, text),
-        Refused::Draining => api::Error::new(api::Code::NotReady, text),
+        Refused::Fenced | Refused::Draining => api::Error::new(api::Code::NotReady, text),
     };
     response.extensions_mut().insert(error);
     response

@@ -1,7 +1,5 @@
 //! Which node gets a provision. Pure: nodes and wishes in, a node or the reason out.
 
-use std::collections::BTreeMap;
-
 use crate::id::{AppName, NodeId, RestreamType, StreamGuid};
 
 /// A node as placement sees it.
@@ -34,16 +32,6 @@ pub struct AppShare {
     pub capacity: u64,
 }
 
-/// What a node that runs these streams has of each app with a limit.
-pub fn shares(capacities: &BTreeMap<AppName, u64>, running: &[&StreamGuid]) -> Vec<AppShare> {
-    let share = |(app, capacity): (&AppName, &u64)| AppShare {
-        app: app.clone(),
-        restreamers: of_app(app, running.iter().copied()),
-        capacity: *capacity,
-    };
-    capacities.iter().map(share).collect()
-}
-
 fn of_app<'a>(app: &AppName, streams: impl IntoIterator<Item = &'a StreamGuid>) -> u64 {
     let of = |stream: &&StreamGuid| stream.app_name() == app.as_str();
     streams.into_iter().filter(of).count() as u64
@@ -60,6 +48,8 @@ pub struct Wanted<'a> {
     pub sub_group: Option<&'a str>,
     /// Demanded: nothing else will do.
     pub strict: bool,
+    /// The node that has what is read, preferred to all others.
+    pub near: Option<&'a NodeId>,
 }
 
 /// Why no node fits.
@@ -73,7 +63,7 @@ pub enum NoFit {
     Full(Option<AppName>),
 }
 
-/// Chooses: the wanted subgroup first, then the fewest restreamers per capacity,
+/// Chooses: where the stream is that is read, then the wanted subgroup, then the fewest restreamers per capacity,
 /// then by name so that every node chooses alike.
 pub fn place<'a>(nodes: &'a [Candidate], wanted: Wanted<'_>) -> Result<&'a Candidate, NoFit> {
     let in_service = || nodes.iter().filter(|node| node.in_service);
@@ -115,7 +105,10 @@ pub fn place<'a>(nodes: &'a [Candidate], wanted: Wanted<'_>) -> Result<&'a Candi
     let load =
         |node: &Candidate| (u128::from(node.restreamers) << 32) / u128::from(node.capacity.max(1));
     free.into_iter()
-        .min_by_key(|node| (!near(node), load(node), node.id.clone()))
+        .min_by_key(|node| {
+            let away = wanted.near.is_some_and(|at| *at != node.id);
+            (away, !near(node), load(node), node.id.clone())
+        })
         .ok_or(NoFit::Full(full.flatten()))
 }
 
@@ -168,6 +161,7 @@ mod tests {
             streams: ONE.get_or_init(|| [name("live/a")]),
             sub_group,
             strict,
+            near: None,
         }
     }
 
@@ -196,6 +190,22 @@ mod tests {
     }
 
     #[test]
+    fn what_reads_a_stream_goes_where_that_is_if_there_is_room() {
+        let types = ["rtmp".parse().expect("legal")];
+        let at: NodeId = "b".parse().expect("legal");
+        let wanted = Wanted {
+            near: Some(&at),
+            ..wanted(&types, Some("east"), false)
+        };
+        let nodes = [node("a", "east", 0), node("b", "west", 9)];
+        let chosen = place(&nodes, wanted).map(|node| node.id.to_string());
+        assert_eq!(chosen, Ok("b".to_owned()));
+        let nodes = [node("a", "east", 0), node("b", "west", 10)];
+        let chosen = place(&nodes, wanted).map(|node| node.id.to_string());
+        assert_eq!(chosen, Ok("a".to_owned()));
+    }
+
+    #[test]
     fn full_draining_and_unable_nodes_are_left_out() {
         let types = ["rtmp".parse().expect("legal")];
         let other = ["srt".parse().expect("legal")];
@@ -221,12 +231,11 @@ mod tests {
     fn an_apps_share_is_full_for_its_own_streams_only() {
         let types = ["rtmp".parse().expect("legal")];
         let live: AppName = "live".parse().expect("legal");
-        let running = [name("live/a"), name("live/room/b"), name("other/a")];
-        let shares = shares(
-            &[(live.clone(), 3)].into(),
-            &running.iter().collect::<Vec<_>>(),
-        );
-        assert_eq!(shares[0].restreamers, 2);
+        let shares = vec![AppShare {
+            app: live.clone(),
+            restreamers: 2,
+            capacity: 3,
+        }];
         let nodes = [Candidate {
             apps: shares,
             ..node("a", "x", 3)

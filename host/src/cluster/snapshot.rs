@@ -1,4 +1,5 @@
-//! The whole store as one document, out and in.
+//! The whole store as one document, out and in: of a node, or of a store that no node has
+//! open.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +9,12 @@ use serde_json::{Map, Value, json};
 use super::{Assignment, Cluster};
 use crate::id::{NodeGroup, ProvisionGuid, StreamGuid};
 use crate::provision::{Provision, keys};
-use crate::store::{self, Entry, Page};
+use crate::store::{self, Entry, Page, Store};
 
 /// The format's version.
 const VERSION: u64 = 1;
+/// How often a store is read again that changed meanwhile.
+const EXPORT_TRIES: usize = 5;
 /// What a snapshot holds: not leases, nodes and claims, which belong to running processes.
 const PREFIXES: [&str; 4] = ["provisions/", "names/", "readers/", "assignments/"];
 
@@ -29,41 +32,53 @@ pub enum ImportError {
     Unavailable(String),
 }
 
-impl Cluster {
-    /// Everything that is stored, as of one revision.
-    pub async fn export(&self) -> Result<Value, String> {
-        for _ in 0..5 {
-            let (entries, consistent) = self.read_all().await.map_err(|error| error.to_string())?;
-            if consistent {
+/// Everything that a store holds, as of one revision.
+///
+/// # Errors
+/// Why it cannot be read, as text.
+pub async fn export(store: &dyn Store) -> Result<Value, String> {
+    for _ in 0..EXPORT_TRIES {
+        match read_all(store).await {
+            Ok(entries) => {
                 let entries: Map<String, Value> = entries.into_iter().filter_map(plain).collect();
                 return Ok(json!({ "version": VERSION, "entries": entries }));
             }
+            Err(store::Error::Compacted { .. }) => {}
+            Err(error) => return Err(error.to_string()),
         }
-        Err("the store changes too fast to be read at one revision".to_owned())
     }
+    Err("the store changes too fast to be read at one revision".to_owned())
+}
 
-    async fn read_all(&self) -> Result<(Vec<Entry>, bool), store::Error> {
-        let mut all = Vec::new();
-        let mut revisions = Vec::new();
-        let mut page = Page::first();
-        loop {
-            let listing = self.0.store.list("", page).await?;
-            revisions.push(listing.revision);
-            let last = listing.entries.last().map(|entry| entry.key.clone());
-            all.extend(
-                listing
-                    .entries
-                    .into_iter()
-                    .filter(|entry| PREFIXES.iter().any(|p| entry.key.starts_with(p))),
-            );
-            match last {
-                Some(last) if listing.more => page = Page::after(last),
-                _ => {
-                    let consistent = revisions.iter().all(|revision| *revision == revisions[0]);
-                    return Ok((all, consistent));
-                }
-            }
+/// All of one revision, that of the first page.
+async fn read_all(store: &dyn Store) -> Result<Vec<Entry>, store::Error> {
+    let mut all = Vec::new();
+    let mut page = Page::first();
+    loop {
+        let listing = store.list("", page).await?;
+        let last = listing.entries.last().map(|entry| entry.key.clone());
+        let kept = |entry: &Entry| PREFIXES.iter().any(|p| entry.key.starts_with(p));
+        all.extend(listing.entries.into_iter().filter(kept));
+        match last {
+            Some(last) if listing.more => page = Page::after(last).at(listing.revision),
+            _ => return Ok(all),
         }
+    }
+}
+
+/// Takes a snapshot in, all or nothing, where no node runs that has names to keep. None
+/// of its entries may exist yet.
+///
+/// # Errors
+/// See [`ImportError`].
+pub async fn import(store: &dyn Store, snapshot: &Value) -> Result<store::Revision, ImportError> {
+    store.import(parse(snapshot)?).await.map_err(refused)
+}
+
+impl Cluster {
+    /// Everything that is stored, as of one revision.
+    pub async fn export(&self) -> Result<Value, String> {
+        export(&*self.0.store).await
     }
 
     /// Takes a snapshot in, all or nothing. None of its entries may exist yet.

@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::plugin::{self, Plugins, Runtime};
 use crate::restreamer;
 use crate::rtmp::policy::Policy;
-use crate::store::Memory;
+use crate::store::{Memory, Txn};
 
 pub(super) struct Bench {
     pub(super) cluster: Cluster,
@@ -42,6 +42,9 @@ impl Bench {
             group: group(),
             sub_group: "default".to_owned(),
             address: "127.0.0.1".to_owned(),
+            rtmp: ([127, 0, 0, 1], 1935).into(),
+            api: ([127, 0, 0, 1], 5080).into(),
+            api_tls: false,
             capacity,
             app_capacity: BTreeMap::new(),
         };

@@ -78,6 +78,9 @@ pub enum Refused {
     /// Every place is taken.
     #[error(transparent)]
     AtLimit(#[from] limits::Refused),
+    /// It does not know whether it still is in its cluster.
+    #[error("the node has lost touch with its cluster")]
+    Fenced,
     /// It is about to stop.
     #[error("the node drains")]
     Draining,
@@ -93,7 +96,7 @@ impl Refused {
                 StatusCode::FORBIDDEN
             }
             Self::NotFound | Self::NoMedia => StatusCode::NOT_FOUND,
-            Self::AtLimit(_) | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AtLimit(_) | Self::Fenced | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -188,7 +191,10 @@ async fn play(
         page_url: None,
     };
     context.gate.judge(wish).wait().await?;
-    let stream = context.streams.find(&guid).ok_or(Refused::NotFound)?;
+    if context.streams.fenced() {
+        return Err(Refused::Fenced);
+    }
+    let stream = context.streams.play(&guid).ok_or(Refused::NotFound)?;
     let place = context.place(peer, &guid)?;
     let mut subscriber = Subscriber::new(stream.clone());
     context.media(&stream, &mut subscriber).await?;
@@ -223,7 +229,7 @@ impl Context {
             return whole;
         };
         match whole {
-            Ok(guid) if self.streams.find(&guid).is_some() => Ok(guid),
+            Ok(guid) if self.streams.exists(&guid) => Ok(guid),
             _ => short.parse().map_err(|_| Refused::BadName),
         }
     }

@@ -156,7 +156,7 @@ impl Service {
         let prefix = keys::provisions(group);
         let mut page = Page {
             after: after.map(|guid| keys::provision(group, guid)),
-            limit: store::MAX_PAGE,
+            ..Page::first()
         };
         let mut shown = Vec::new();
         loop {

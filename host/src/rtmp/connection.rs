@@ -25,8 +25,8 @@ use super::publish::Publication;
 use crate::drain::Drain;
 use crate::gate::{Act, Denied, Gate, Protocol, Wish};
 use crate::id::StreamGuid;
-use crate::limits::{self, Limits};
-use crate::stream::{NameTaken, Outlet, Streams};
+use crate::limits::{self, Limits, SubscriberPlace};
+use crate::stream::{Audience, Feeder, NameTaken, Outlet, Stream, Streams};
 
 /// Handshake and connect get so long each, as slow peers hold memory.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -34,6 +34,8 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(5);
 /// A connection that neither plays nor publishes is closed after this.
 const IDLE_READY: Duration = Duration::from_secs(60);
+/// Another node leaves by itself when nobody there waits for media any more.
+const EDGE_WAIT: Duration = Duration::from_secs(3600);
 /// Bytes asked of the socket at a time: much from a publisher, little from others.
 const READ_PUBLISHER: usize = 64 * 1024;
 /// See [`READ_PUBLISHER`].
@@ -53,9 +55,14 @@ pub struct Context {
     pub limits: Limits,
     /// This node's pulls from itself.
     pub own_pulls: OwnPulls,
+    /// Where a player can go on when this node leaves.
+    pub elsewhere: Elsewhere,
     /// Tells when to stop.
     pub drain: Drain,
 }
+
+/// The tcUrl at which another node has a stream, if one has.
+pub type Elsewhere = Arc<dyn Fn(&StreamGuid) -> Option<String> + Send + Sync>;
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -273,6 +280,9 @@ impl<S: Socket> Connection<S> {
         self.publications.clear();
         match self.play.as_mut() {
             Some(play) => {
+                if let Some(url) = (self.context.elsewhere)(play.guid()) {
+                    self.session.request_reconnect(&url, "the node leaves");
+                }
                 play.end(&mut self.session);
                 Ok(())
             }
@@ -337,6 +347,9 @@ impl<S: Socket> Connection<S> {
             }
         }
         self.publications.values().for_each(Publication::depart);
+        if self.publications.values().any(Publication::is_over) {
+            return Err(Closed::Ours("another node has the stream"));
+        }
         Ok(())
     }
 
@@ -350,6 +363,11 @@ impl<S: Socket> Connection<S> {
             let why = "the app and name make no legal stream name";
             return self.refuse(stream_id, act, refused(refusal, why));
         };
+        let gate = &self.context.gate;
+        if act == Act::Play && gate.is_node(token.as_deref()) {
+            let done = self.begin_edge(stream_id, &guid);
+            return done.unwrap_or_else(|no| self.refuse(stream_id, act, no));
+        }
         let (tc_url, page_url) = self.told.clone();
         let wish = Wish {
             act,
@@ -361,7 +379,6 @@ impl<S: Socket> Connection<S> {
             tc_url,
             page_url,
         };
-        let gate = &self.context.gate;
         let subject = (act, guid.clone());
         let verdict = self.asking.want(stream_id, subject, || gate.judge(wish));
         if let Some(verdict) = verdict {
@@ -377,7 +394,12 @@ impl<S: Socket> Connection<S> {
     }
 
     fn decide(&mut self, stream_id: u32, act: Act, guid: &StreamGuid, verdict: Result<(), Denied>) {
-        let done = verdict.map_err(not_allowed).and_then(|()| match act {
+        let fenced = self.context.streams.fenced().then_some(FENCED);
+        let allowed = match fenced {
+            Some(why) => Err(refused(Refusal::Limit, why)),
+            None => verdict.map_err(not_allowed),
+        };
+        let done = allowed.and_then(|()| match act {
             Act::Publish => self.publish(stream_id, guid),
             Act::Play => self.begin_play(stream_id, guid),
         });
@@ -417,26 +439,63 @@ impl<S: Socket> Connection<S> {
     }
 
     fn begin_play(&mut self, stream_id: u32, guid: &StreamGuid) -> Result<(), No> {
-        let other = |play: &Play| play.stream_id() != stream_id;
-        if self.play.as_ref().is_some_and(other) {
-            let why = "one play at a time on a connection";
-            return Err(refused(Refusal::Limit, why));
-        }
-        Span::current().record("stream", field::display(guid));
-        let stream = self.context.streams.find(guid);
+        self.may_play(stream_id, guid)?;
+        let stream = self.context.streams.play(guid);
         let stream = stream.ok_or(refused(Refusal::StreamNotFound, "there is no such stream"))?;
         let own = self.context.own_pulls.play(self.peer, guid);
         own.map_err(|round| (Refusal::Limit, round.to_string().into()))?;
         let place = self.context.limits.subscriber(guid).map_err(no_place)?;
         info!("playing");
         let wait = Duration::from_secs(self.context.config.play_wait_seconds);
+        self.attach(stream_id, stream, Audience::Viewer, place, wait);
+        Ok(())
+    }
+
+    /// Another node plays for its own viewers: what this one feeds, and nothing that it
+    /// has from elsewhere.
+    fn begin_edge(&mut self, stream_id: u32, guid: &StreamGuid) -> Result<(), No> {
+        self.may_play(stream_id, guid)?;
+        if self.context.streams.fenced() {
+            return Err(refused(Refusal::Limit, FENCED));
+        }
+        let stream = self.context.streams.find(guid);
+        let stream = stream.filter(|stream| stream.feeder() != Feeder::Edge);
+        let why = "this node does not have the stream";
+        let stream = stream.ok_or(refused(Refusal::StreamNotFound, why))?;
+        let place = self.context.limits.edge(guid);
+        info!("playing for another node");
+        self.attach(stream_id, stream, Audience::Edge, place, EDGE_WAIT);
+        Ok(())
+    }
+
+    fn may_play(&self, stream_id: u32, guid: &StreamGuid) -> Result<(), No> {
+        let other = |play: &Play| play.stream_id() != stream_id;
+        if self.play.as_ref().is_some_and(other) {
+            let why = "one play at a time on a connection";
+            return Err(refused(Refusal::Limit, why));
+        }
+        Span::current().record("stream", field::display(guid));
+        Ok(())
+    }
+
+    fn attach(
+        &mut self,
+        stream_id: u32,
+        stream: Arc<Stream>,
+        audience: Audience,
+        place: SubscriberPlace,
+        wait: Duration,
+    ) {
         let until = Instant::now() + wait;
         let outlet = self.io.outlet();
         self.stop_pump();
-        self.play = Some(Play::begin(stream_id, stream, place, until, outlet));
-        Ok(())
+        let play = Play::begin(stream_id, stream, audience, place, until, outlet);
+        self.play = Some(play);
     }
 }
+
+/// Why nobody begins on a node that does not know whether it still is in its cluster.
+const FENCED: &str = "the node has lost touch with its cluster";
 
 /// What a refused peer and the log are told.
 type No = (Refusal, Cow<'static, str>);

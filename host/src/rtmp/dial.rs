@@ -36,7 +36,7 @@ use tracing::debug;
 pub use failure::{Class, Failure};
 pub use own::{Feeding, OwnPulls};
 pub use publishing::Publishing;
-pub use reach::reach;
+pub use reach::{reach, reach_at};
 pub use scrub::Scrub;
 pub use tls::{Trust, verifying};
 

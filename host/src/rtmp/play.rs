@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use restreamd_rtmp::chunk::Wire;
 use restreamd_rtmp::session::{Refusal, ServerSession};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use crate::id::StreamGuid;
 use crate::limits::SubscriberPlace;
-use crate::stream::{Batch, Outlet, Stream, Subscriber, Tap};
+use crate::stream::{Audience, Batch, Feeder, Outlet, Stream, Subscriber, Tap};
 
 /// How long a player may take to leave after the end was told.
 const GRACE: Duration = Duration::from_secs(2);
@@ -43,6 +44,8 @@ pub struct Play {
     /// To the stream's pump, where the socket allows it.
     tap: Option<Tap>,
     place: Arc<SubscriberPlace>,
+    /// For another node: who feeds the stream here.
+    feeder: Option<watch::Receiver<Feeder>>,
     state: State,
     batch: Vec<Wire>,
 }
@@ -52,11 +55,13 @@ impl Play {
     pub fn begin(
         stream_id: u32,
         stream: Arc<Stream>,
+        audience: Audience,
         place: SubscriberPlace,
         until: Instant,
         outlet: Option<Arc<dyn Outlet>>,
     ) -> Self {
-        let subscriber = Subscriber::new(stream.clone());
+        let subscriber = Subscriber::attach(stream.clone(), audience);
+        let feeder = (audience == Audience::Edge).then(|| stream.feeder_changes());
         let place = Arc::new(place);
         let tap = outlet.map(|outlet| {
             let place = place.clone();
@@ -72,6 +77,7 @@ impl Play {
             subscriber,
             tap,
             place,
+            feeder,
             state: State::Waiting(until),
             batch: Vec::new(),
         }
@@ -104,20 +110,41 @@ impl Play {
 
     /// Waits until [`Play::step`] has something to do. Cancel safe.
     pub async fn ready(&mut self) {
-        match self.state {
-            State::Waiting(until) => {
-                let _ = tokio::time::timeout_at(until, self.subscriber.ready()).await;
+        let (state, subscriber, tap) = (self.state, &mut self.subscriber, &self.tap);
+        let due = async {
+            match state {
+                State::Waiting(until) => {
+                    let _ = tokio::time::timeout_at(until, subscriber.ready()).await;
+                }
+                State::Playing => match tap {
+                    Some(tap) if tap.is_open() => tap.returned().await,
+                    _ => subscriber.ready().await,
+                },
+                State::Ending(until) => tokio::time::sleep_until(until).await,
             }
-            State::Playing => match &self.tap {
-                Some(tap) if tap.is_open() => tap.returned().await,
-                _ => self.subscriber.ready().await,
+        };
+        match &mut self.feeder {
+            None => due.await,
+            Some(feeder) => tokio::select! {
+                () = due => {}
+                // It lives as long as the stream.
+                _ = feeder.changed() => {}
             },
-            State::Ending(until) => tokio::time::sleep_until(until).await,
         }
+    }
+
+    /// Whether another node plays a stream that this one only has from elsewhere: an edge
+    /// of an edge could be its own.
+    fn is_misled(&self) -> bool {
+        let feeder = self.feeder.as_ref();
+        feeder.is_some_and(|feeder| *feeder.borrow() == Feeder::Edge)
     }
 
     /// Moves on: fills the outbox, which must be empty, or tells the end.
     pub fn step(&mut self, session: &mut ServerSession, outbox: &mut Outbox) -> Step {
+        if self.is_misled() {
+            self.end(session);
+        }
         match self.state {
             State::Waiting(until) => self.start(session, until),
             State::Playing => {}
@@ -164,7 +191,7 @@ impl Play {
     /// Whether the stream's pump writes and needs nothing.
     pub fn is_pumped(&self) -> bool {
         let tap = self.tap.as_ref();
-        tap.is_some_and(|tap| tap.is_open() && !tap.is_returned())
+        tap.is_some_and(|tap| tap.is_open() && !tap.is_returned()) && !self.is_misled()
     }
 
     /// Takes over from the pump, with the rest of the message it was at.

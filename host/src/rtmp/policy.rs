@@ -132,6 +132,20 @@ impl Policy {
         }
     }
 
+    /// One address and no other, wherever it is: for what is no guest's to choose. Nowhere
+    /// else is gone either, not where a redirect leads.
+    pub fn only(to: SocketAddr) -> Self {
+        let rule = Rule {
+            who: Who::Net(IpNet::from(plain(to.ip()))),
+            port: Some(to.port()),
+        };
+        let rules = Config {
+            allow: vec![rule],
+            deny: Vec::new(),
+        };
+        Self::new(rules, Vec::new()).narrowed(Arc::new(Only(to)))
+    }
+
     /// The same, and whatever this narrowing refuses is refused too.
     #[must_use]
     pub fn narrowed(&self, narrow: Arc<dyn Narrow>) -> Self {
@@ -203,6 +217,17 @@ impl Policy {
                 plain(own.ip()) == ip || (own.ip().is_unspecified() && is_this_machine(ip));
             own.port() == addr.port() && same_ip
         })
+    }
+}
+
+/// All but one address.
+#[derive(Debug)]
+struct Only(SocketAddr);
+
+impl Narrow for Only {
+    fn refusal(&self, _: &str, addr: Option<IpAddr>, port: u16) -> Option<String> {
+        let other = addr.is_some_and(|addr| plain(addr) != plain(self.0.ip()));
+        (other || port != self.0.port()).then(|| format!("only {} may be dialed", self.0))
     }
 }
 
@@ -293,10 +318,27 @@ mod tests {
         assert!(allows(&p, "x", "[fe80::7]:1935"));
     }
 
-    #[derive(Debug)]
-    struct Only(u16);
+    #[test]
+    fn of_one_address_nothing_else_is_dialed() {
+        for to in [
+            "10.1.2.3:1935",
+            "127.0.0.2:9",
+            "[fd00::1]:1935",
+            "8.8.8.8:1",
+        ] {
+            let to: SocketAddr = to.parse().expect("an address");
+            let policy = Policy::only(to);
+            assert!(policy.allows(&to.ip().to_string(), to), "{to}");
+            for other in ["10.1.2.4:1935", "10.1.2.3:1936", "93.184.216.34:1935"] {
+                assert!(!allows(&policy, "x", other), "{other}");
+            }
+        }
+    }
 
-    impl Narrow for Only {
+    #[derive(Debug)]
+    struct OnPort(u16);
+
+    impl Narrow for OnPort {
         fn refusal(&self, _: &str, _: Option<IpAddr>, port: u16) -> Option<String> {
             (port != self.0).then(|| format!("only port {}", self.0))
         }
@@ -304,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_narrowing_takes_away_and_never_gives() {
-        let p = policy(&["127.0.0.0/8"], &[], &["127.0.0.1:1935"]).narrowed(Arc::new(Only(7)));
+        let p = policy(&["127.0.0.0/8"], &[], &["127.0.0.1:1935"]).narrowed(Arc::new(OnPort(7)));
         assert!(allows(&p, "x", "127.0.0.1:7"));
         assert!(!allows(&p, "x", "127.0.0.1:1935"), "not the own one either");
         assert!(!allows(&p, "x", "10.0.0.1:7"), "nothing is given");

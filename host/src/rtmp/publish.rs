@@ -53,6 +53,11 @@ impl Publication {
         self.place.received(bytes);
     }
 
+    /// Whether the stream is not this publisher's any more: another node has its name.
+    pub fn is_over(&self) -> bool {
+        self.stream.is_ended() || !self.stream.is_published()
+    }
+
     /// The stream.
     pub fn guid(&self) -> &StreamGuid {
         self.stream.guid()
@@ -61,6 +66,6 @@ impl Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
-        self.streams.end(&self.stream);
+        self.streams.end_published(&self.stream);
     }
 }

@@ -249,7 +249,13 @@ impl<T: Driven> Store for T {
         let (engine, prefix) = (self.engine(), prefix.to_owned());
         async move {
             engine.settle().await?;
-            Ok(engine.shared.ledger.read().list(&prefix, &page))
+            let ledger = engine.shared.ledger.read();
+            match page.at {
+                Some(at) if at != ledger.revision() => Err(Error::Compacted {
+                    oldest: ledger.revision(),
+                }),
+                _ => Ok(ledger.list(&prefix, &page)),
+            }
         }
         .boxed()
     }

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use super::Config;
 use super::backlog::Backlog;
 use super::cadence::{Cadence, Departure};
+use super::gate::{Entrance, Permit};
 use super::headers::Headers;
 use super::latency::Latency;
 use super::progress::{AudioFacts, MoreTracks, Progress, VideoFacts};
@@ -34,11 +35,22 @@ const REBASE_AFTER_MS: u64 = 3_600_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FeedId(u64);
 
+/// Who feeds a stream on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feeder {
+    /// A provision's restreamer.
+    Restreamer,
+    /// A plain publisher.
+    Publisher,
+    /// Another node, which has it; or nobody, while it is not known which one.
+    Edge,
+}
+
 /// A stream. Shared by its feeds and subscribers.
 #[derive(Debug)]
 pub struct Stream {
     guid: StreamGuid,
-    published: bool,
+    feeder: watch::Sender<Feeder>,
     config: Arc<Config>,
     inner: Mutex<Inner>,
     /// How long frames wait, in milliseconds; read for every frame.
@@ -49,6 +61,8 @@ pub struct Stream {
     /// The next sequence number, or the end of the stream when closed.
     pub(super) progress: watch::Sender<Tip>,
     pub(super) subscribers: AtomicU64,
+    /// Those of them that are other nodes.
+    pub(super) edges: AtomicU64,
 }
 
 /// What subscribers wait on.
@@ -67,8 +81,12 @@ pub(super) struct Inner {
     pub(super) headers: Headers,
     timeline: Timeline,
     wire_base: u64,
+    /// Whether feeds of this node's own may go on air.
+    entrance: Entrance,
     on_air: Option<OnAir>,
     pending: Option<FeedId>,
+    /// The pending feed has something to begin with, and was not let in.
+    waits: bool,
     bytes_in: u64,
     live_since: Option<(Instant, jiff::Timestamp)>,
     cadence: Cadence,
@@ -78,6 +96,8 @@ pub(super) struct Inner {
 #[derive(Debug)]
 struct OnAir {
     id: FeedId,
+    /// Appended by another node first.
+    relayed: bool,
     watch: Arc<Mutex<Progress>>,
     /// Media that pauses for longer does not move.
     patience: Duration,
@@ -93,13 +113,15 @@ pub struct StreamSnapshot {
     pub live: bool,
     /// Fed by a plain publisher and not by a restreamer.
     pub published: bool,
+    /// Fed by another node.
+    pub edge: bool,
     /// Since when media moves without a break.
     pub since: Option<jiff::Timestamp>,
     /// For how long that is; zero when not live.
     pub duration: Duration,
     /// How long frames wait to be sent together; zero when they do not.
     pub latency: Duration,
-    /// Attached subscribers.
+    /// Attached subscribers, other nodes not counted.
     pub subscribers: u64,
     /// Media bytes that came in.
     pub bytes_in: u64,
@@ -118,19 +140,28 @@ pub struct StreamSnapshot {
 impl Stream {
     /// A stream that is in no registry: nobody can play it, its name is nobody's.
     pub fn detached(guid: StreamGuid, config: &Config) -> Arc<Self> {
-        Self::start(guid, false, Arc::new(config.clone()))
+        Self::start(guid, false, Arc::new(config.clone()), Entrance::Free)
     }
 
-    pub(super) fn start(guid: StreamGuid, published: bool, config: Arc<Config>) -> Arc<Self> {
+    pub(super) fn start(
+        guid: StreamGuid,
+        published: bool,
+        config: Arc<Config>,
+        entrance: Entrance,
+    ) -> Arc<Self> {
         let bounds = Bounds {
             bytes: config.ring_bytes,
             millis: config.ring_millis,
             slack_millis: SLACK_MILLIS,
         };
         let latency = config.latency_of(&guid);
+        let feeder = match published {
+            true => Feeder::Publisher,
+            false => Feeder::Restreamer,
+        };
         let stream = Arc::new(Self {
             guid,
-            published,
+            feeder: watch::Sender::new(feeder),
             config,
             window: AtomicU64::new(millis(latency)),
             inner: Mutex::new(Inner {
@@ -139,8 +170,10 @@ impl Stream {
                 headers: Headers::default(),
                 timeline: Timeline::default(),
                 wire_base: 0,
+                entrance,
                 on_air: None,
                 pending: None,
+                waits: false,
                 bytes_in: 0,
                 live_since: None,
                 cadence: Cadence::default(),
@@ -150,6 +183,7 @@ impl Stream {
             pump: Pump::default(),
             progress: watch::Sender::new(Tip::At(0)),
             subscribers: AtomicU64::new(0),
+            edges: AtomicU64::new(0),
         });
         tokio::spawn(keep_time(Arc::downgrade(&stream), stream.timer.clone()));
         stream
@@ -183,11 +217,76 @@ impl Stream {
 
     /// Whether a plain publisher feeds it.
     pub fn is_published(&self) -> bool {
-        self.published
+        self.feeder() == Feeder::Publisher
+    }
+
+    /// Who feeds it now.
+    pub fn feeder(&self) -> Feeder {
+        *self.feeder.borrow()
+    }
+
+    /// Changes with who feeds it.
+    pub fn feeder_changes(&self) -> watch::Receiver<Feeder> {
+        self.feeder.subscribe()
+    }
+
+    pub(super) fn set_feeder(&self, feeder: Feeder) {
+        self.feeder
+            .send_if_modified(|now| std::mem::replace(now, feeder) != feeder);
+    }
+
+    /// Other nodes that play it for viewers of theirs.
+    pub fn nodes(&self) -> u64 {
+        self.edges.load(Ordering::Relaxed)
+    }
+
+    /// Subscribers that are no nodes.
+    pub fn viewers(&self) -> u64 {
+        let all = self.subscribers.load(Ordering::Relaxed);
+        all.saturating_sub(self.edges.load(Ordering::Relaxed))
+    }
+
+    /// This node has the claim of the stream: feeds of its own may go on air, and one that
+    /// waited for that does with its next frame.
+    pub fn admit(&self, permit: Permit) {
+        self.inner.lock().entrance = Entrance::Permitted(permit);
+    }
+
+    /// This node has the claim no more. When this returns, nothing of its own was appended
+    /// that comes after it. Feeds stay, and wait.
+    pub fn bar(&self) {
+        let mut inner = self.inner.lock();
+        inner.entrance = Entrance::Barred;
+        if let Some(own) = inner.on_air.as_ref().filter(|on_air| !on_air.relayed) {
+            let own = own.id;
+            inner.take_off_air(own);
+        }
+    }
+
+    /// The epoch of the claim under which this node may append, if it has one.
+    pub fn permitted(&self) -> Option<u64> {
+        match &self.inner.lock().entrance {
+            Entrance::Permitted(permit) => Some(permit.epoch),
+            Entrance::Free | Entrance::Barred => None,
+        }
+    }
+
+    /// Whether a feed has media at hand and waits for the claim alone.
+    pub fn can_begin(&self) -> bool {
+        self.inner.lock().waits
+    }
+
+    /// Opens a feed of what another node appended: it needs no claim.
+    pub fn relay(self: &Arc<Self>, stall: Option<Duration>) -> Feed {
+        self.open_feed(stall, true)
     }
 
     /// Opens a feed. Nothing it pushes is played before [`Feed::attach`].
     pub fn feed(self: &Arc<Self>, stall: Option<Duration>) -> Feed {
+        self.open_feed(stall, false)
+    }
+
+    fn open_feed(self: &Arc<Self>, stall: Option<Duration>, relayed: bool) -> Feed {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Feed {
             id: FeedId(NEXT.fetch_add(1, Ordering::Relaxed)),
@@ -195,6 +294,7 @@ impl Stream {
             headers: Headers::default(),
             first_audio: None,
             started: false,
+            relayed,
             progress: Arc::new(Mutex::new(Progress::new(Instant::now()))),
             stall,
             backlog: Backlog::default(),
@@ -209,6 +309,7 @@ impl Stream {
         } else {
             inner.pending = None;
         }
+        inner.waits = false;
     }
 
     /// The feed that is on air.
@@ -227,16 +328,12 @@ impl Stream {
     /// The feed is over; it leaves the air and is no longer waited for.
     pub fn detach(&self, feed: FeedId) {
         let mut inner = self.inner.lock();
-        inner.pending = inner.pending.filter(|pending| *pending != feed);
-        if inner
-            .on_air
-            .as_ref()
-            .is_some_and(|on_air| on_air.id == feed)
-        {
-            inner.on_air = None;
-            inner.live_since = None;
-            // Who comes now waits for media that moves; who is there goes on.
-            inner.ring.invalidate_starts();
+        if inner.pending == Some(feed) {
+            inner.pending = None;
+            inner.waits = false;
+        }
+        if inner.on_air_id() == Some(feed) {
+            inner.leave_air();
         }
     }
 
@@ -277,13 +374,14 @@ impl Stream {
         StreamSnapshot {
             guid: self.guid.clone(),
             live,
-            published: self.published,
+            published: self.is_published(),
+            edge: self.feeder() == Feeder::Edge,
             since: since.map(|(_, at)| at),
             duration: since.map_or(Duration::ZERO, |(from, _)| {
                 now.saturating_duration_since(from)
             }),
             latency: self.window(),
-            subscribers: self.subscribers.load(Ordering::Relaxed),
+            subscribers: self.viewers(),
             bytes_in: inner.bytes_in,
             ring_bytes: inner.ring.bytes(),
             video: progress.as_ref().and_then(|p| p.video(now)),
@@ -316,6 +414,12 @@ impl Stream {
         if inner.ended {
             return false;
         }
+        if !feed.relayed && !inner.entrance.is_open() {
+            inner.take_off_air(feed.id);
+            let begins = may_start || !feed.backlog.units().is_empty();
+            inner.waits |= begins && inner.pending == Some(feed.id);
+            return false;
+        }
         if inner.on_air_id() != Some(feed.id) {
             // A start of its own beats the group before it.
             let group = if may_start { &[] } else { feed.backlog.units() };
@@ -332,6 +436,9 @@ impl Stream {
             inner.note_frame(now);
         }
         self.add(&mut inner, unit);
+        if !feed.relayed {
+            inner.entrance.note();
+        }
         let sound = unit.lane == Lane::Audio && unit.is_frame() && inner.headers.has(Lane::Video);
         inner.cadence.added(!sound, now);
         true
@@ -366,8 +473,10 @@ impl Stream {
 
     fn switch(&self, inner: &mut Inner, feed: &Feed, unit: &Unit, now: Instant) {
         inner.pending = None;
+        inner.waits = false;
         inner.on_air = Some(OnAir {
             id: feed.id,
+            relayed: feed.relayed,
             watch: feed.progress.clone(),
             patience: feed.stall.map_or(PATIENCE, |stall| stall.min(PATIENCE)),
             last_frame: now,
@@ -449,6 +558,21 @@ impl Inner {
         self.ended
     }
 
+    /// Who comes now waits for media that moves; who is there goes on.
+    fn leave_air(&mut self) {
+        self.on_air = None;
+        self.live_since = None;
+        self.ring.invalidate_starts();
+    }
+
+    /// A feed that may not go on waits until it may, if no other one was attached since.
+    fn take_off_air(&mut self, feed: FeedId) {
+        if self.on_air_id() == Some(feed) {
+            self.leave_air();
+            self.pending.get_or_insert(feed);
+        }
+    }
+
     fn on_air_id(&self) -> Option<FeedId> {
         self.on_air.as_ref().map(|on_air| on_air.id)
     }
@@ -514,6 +638,7 @@ pub struct Feed {
     headers: Headers,
     first_audio: Option<u32>,
     started: bool,
+    relayed: bool,
     progress: Arc<Mutex<Progress>>,
     stall: Option<Duration>,
     /// What it would start with, while it is not on air.
@@ -605,6 +730,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::stream::gate::{Gate, since_boot};
     use crate::stream::{Batch, Subscriber};
 
     fn keyframe(timestamp: u32) -> Unit {
@@ -623,7 +749,7 @@ mod tests {
             ..Config::default()
         };
         let guid = "live/a".parse().expect("legal");
-        let stream = Stream::start(guid, true, Arc::new(config));
+        let stream = Stream::start(guid, true, Arc::new(config), Entrance::Free);
         let feed = stream.feed(None);
         feed.attach();
         (stream, feed)
@@ -697,6 +823,85 @@ mod tests {
         assert_ne!(stream.on_air(), Some(warm.id()), "not with what it has");
         warm.push(&keyframe(120));
         assert_eq!(stream.on_air(), Some(warm.id()));
+    }
+
+    fn permit(gate: &Gate, epoch: u64) -> Permit {
+        Permit {
+            gate: gate.clone(),
+            epoch,
+            appends: Some(Arc::default()),
+        }
+    }
+
+    fn guarded() -> (Arc<Stream>, Feed) {
+        let guid = "live/a".parse().expect("legal");
+        let config = Arc::new(Config::default());
+        let stream = Stream::start(guid, false, config, Entrance::Barred);
+        let feed = stream.feed(None);
+        feed.attach();
+        (stream, feed)
+    }
+
+    fn appended(stream: &Stream) -> u64 {
+        stream.read(|inner| inner.ring.next_seq())
+    }
+
+    #[tokio::test]
+    async fn nothing_is_appended_before_the_claim_and_what_waited_begins_with_its_group() {
+        let (stream, mut feed) = guarded();
+        feed.push(&keyframe(0));
+        assert!(stream.can_begin() && appended(&stream) == 0);
+        let gate = Gate::shut();
+        gate.extend(since_boot() + Duration::from_secs(60));
+        stream.admit(permit(&gate, 7));
+        assert_eq!((stream.permitted(), stream.on_air()), (Some(7), None));
+        let frame = Unit {
+            content: Content::Frame,
+            ..keyframe(40)
+        };
+        feed.push(&frame);
+        assert_eq!(appended(&stream), 2, "from the keyframe on");
+        assert!(!stream.can_begin() && stream.is_live());
+    }
+
+    #[tokio::test]
+    async fn past_the_gates_deadline_frames_are_dropped_and_the_feed_leaves_the_air() {
+        let (stream, mut feed) = guarded();
+        let gate = Gate::shut();
+        gate.extend(since_boot() + Duration::from_secs(60));
+        let permit = permit(&gate, 1);
+        stream.admit(permit.clone());
+        feed.push(&keyframe(0));
+        assert_eq!(appended(&stream), 1);
+        let noted = permit.appends.as_ref().and_then(|a| a.seen());
+        gate.close();
+        feed.push(&keyframe(40));
+        assert_eq!((appended(&stream), stream.on_air()), (1, None));
+        assert!(!stream.has_start(), "who comes now waits");
+        assert_eq!(permit.appends.as_ref().and_then(|a| a.seen()), noted);
+        // Back in the cluster with the claim made anew.
+        let gate = Gate::shut();
+        gate.extend(since_boot() + Duration::from_secs(60));
+        stream.admit(self::permit(&gate, 2));
+        feed.push(&keyframe(80));
+        assert_eq!(stream.on_air(), Some(feed.id()), "nobody had to attach it");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_was_let_go_takes_what_other_nodes_append_and_nothing_else() {
+        let (stream, mut feed) = guarded();
+        stream.admit(permit(&Gate::always(), 1));
+        feed.push(&keyframe(0));
+        stream.bar();
+        assert_eq!(stream.on_air(), None);
+        let mut relay = stream.relay(None);
+        relay.attach();
+        relay.push(&keyframe(40));
+        assert_eq!(stream.on_air(), Some(relay.id()));
+        feed.push(&keyframe(80));
+        stream.bar();
+        assert_eq!(stream.on_air(), Some(relay.id()), "it needs no claim");
+        assert_eq!(appended(&stream), 2);
     }
 
     #[tokio::test]

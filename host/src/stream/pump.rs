@@ -445,6 +445,7 @@ mod tests {
     use restreamd_rtmp::chunk::Wire;
 
     use super::*;
+    use crate::stream::gate::Entrance;
     use crate::stream::timeline::Lane;
     use crate::stream::unit::{Content, Unit};
     use crate::stream::{Batch, Config, Feed, Latency};
@@ -494,7 +495,12 @@ mod tests {
                 ring_bytes: 64 * 1024,
                 ..Config::default()
             };
-            let stream = Stream::start("live/a".parse().expect("legal"), true, Arc::new(config));
+            let stream = Stream::start(
+                "live/a".parse().expect("legal"),
+                true,
+                Arc::new(config),
+                Entrance::Free,
+            );
             let feed = stream.feed(None);
             feed.attach();
             let mut stage = Self {

@@ -4,15 +4,18 @@
 //! a publisher while it is connected. Invariant: never to both. Creations and deletions
 //! are heard of twice and in any order, from who writes them and from who follows the
 //! store, so each hold says since which revision it is: an old deletion ends no new one.
+//! A stream that another node has may be here too, as an edge: that gives its name to
+//! nobody, and whoever gets the name takes the stream over with its subscribers.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use super::Config;
-use super::hub::{Stream, StreamSnapshot};
+use super::gate::{Entrance, Gate};
+use super::hub::{Feeder, Stream, StreamSnapshot};
 use crate::id::StreamGuid;
 
 /// The name is in use by another.
@@ -24,6 +27,19 @@ pub enum NameTaken {
     /// A publisher is live on it.
     #[error("a publisher is live on the name")]
     Publisher,
+}
+
+/// Brings streams that other nodes have.
+pub trait Elsewhere: Send + Sync {
+    /// Somebody wants a stream that nothing here feeds: the one that another node's media
+    /// comes to, from now on, if there is another node that has it.
+    fn bring(&self, guid: &StreamGuid) -> Option<Arc<Stream>>;
+
+    /// Whether it would be brought.
+    fn exists(&self, guid: &StreamGuid) -> bool;
+
+    /// A stream has lost who fed it here, and keeps its viewers.
+    fn follow(&self, stream: &Arc<Stream>);
 }
 
 #[derive(Debug, Default)]
@@ -46,18 +62,32 @@ impl Entry {
             .is_some_and(|stream| stream.is_published())
     }
 
+    fn has(&self, stream: &Arc<Stream>) -> bool {
+        let current = self.stream.as_ref();
+        current.is_some_and(|current| Arc::ptr_eq(current, stream))
+    }
+
     fn hold(&mut self, revision: u64) {
         self.held = self.held.max(Some(revision));
     }
 }
 
 /// The streams of this node. A cheap handle.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Streams {
     config: Arc<Config>,
     entries: Arc<Mutex<HashMap<StreamGuid, Entry>>>,
     freed: Arc<Notify>,
     changed: Arc<watch::Sender<()>>,
+    /// Of the cluster's membership; `None` when the node is alone.
+    gate: Option<Arc<Mutex<Gate>>>,
+    elsewhere: Arc<OnceLock<Arc<dyn Elsewhere>>>,
+}
+
+impl std::fmt::Debug for Streams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streams").finish_non_exhaustive()
+    }
 }
 
 impl Streams {
@@ -68,7 +98,45 @@ impl Streams {
             entries: Arc::default(),
             freed: Arc::default(),
             changed: Arc::default(),
+            elsewhere: Arc::default(),
+            gate: None,
         }
+    }
+
+    /// The streams of a node of a cluster: media of its own enters a stream only under
+    /// [`Stream::admit`], and the node is fenced until [`Streams::join`].
+    pub fn of_a_cluster(config: Config) -> Self {
+        Self {
+            gate: Some(Arc::new(Mutex::new(Gate::shut()))),
+            ..Self::new(config)
+        }
+    }
+
+    /// The node is a member of its cluster as long as this gate is open.
+    pub fn join(&self, gate: Gate) {
+        if let Some(current) = &self.gate {
+            *current.lock() = gate;
+        }
+    }
+
+    /// Whether the node cannot know that it is a member of its cluster: it begins nothing
+    /// that others could have begun, too.
+    pub fn fenced(&self) -> bool {
+        let gate = self.gate.as_ref();
+        gate.is_some_and(|gate| !gate.lock().is_open())
+    }
+
+    fn entrance(&self) -> Entrance {
+        match self.gate {
+            Some(_) => Entrance::Barred,
+            None => Entrance::Free,
+        }
+    }
+
+    /// Who brings what other nodes have; to be called once. Without, nobody does.
+    pub fn set_elsewhere(&self, elsewhere: Arc<dyn Elsewhere>) {
+        // A second one would find the first at work.
+        let _ = self.elsewhere.set(elsewhere);
     }
 
     /// How streams are kept.
@@ -143,13 +211,25 @@ impl Streams {
             });
         }
         match &entry.stream {
-            Some(stream) if stream.is_published() => Err(NameTaken::Publisher),
-            Some(_) => Err(NameTaken::Provision),
+            Some(stream) => match stream.feeder() {
+                Feeder::Publisher => Err(NameTaken::Publisher),
+                Feeder::Restreamer => Err(NameTaken::Provision),
+                Feeder::Edge => {
+                    stream.set_feeder(Feeder::Publisher);
+                    self.changed.send_replace(());
+                    Ok(stream.clone())
+                }
+            },
             None => {
                 self.changed.send_replace(());
                 Ok(entry
                     .stream
-                    .insert(Stream::start(guid.clone(), true, self.config.clone()))
+                    .insert(Stream::start(
+                        guid.clone(),
+                        true,
+                        self.config.clone(),
+                        self.entrance(),
+                    ))
                     .clone())
             }
         }
@@ -160,37 +240,104 @@ impl Streams {
         let mut entries = self.entries.lock();
         let entry = entries.entry(guid.clone()).or_default();
         if let Some(stream) = &entry.stream {
-            let free = !stream.is_published();
-            return free.then(|| stream.clone()).ok_or(NameTaken::Publisher);
+            match stream.feeder() {
+                Feeder::Publisher => return Err(NameTaken::Publisher),
+                Feeder::Restreamer => {}
+                Feeder::Edge => {
+                    stream.set_feeder(Feeder::Restreamer);
+                    self.changed.send_replace(());
+                    entry.held = entry.held.max(Some(0));
+                }
+            }
+            return Ok(stream.clone());
         }
         self.changed.send_replace(());
         entry.hold(0);
         Ok(entry
             .stream
-            .insert(Stream::start(guid.clone(), false, self.config.clone()))
+            .insert(Stream::start(
+                guid.clone(),
+                false,
+                self.config.clone(),
+                self.entrance(),
+            ))
             .clone())
+    }
+
+    /// The stream of this name that is here, else one for what another node sends.
+    pub fn edge(&self, guid: &StreamGuid) -> Arc<Stream> {
+        let mut entries = self.entries.lock();
+        let entry = entries.entry(guid.clone()).or_default();
+        let stream = entry.stream.get_or_insert_with(|| {
+            self.changed.send_replace(());
+            let (config, entrance) = (self.config.clone(), self.entrance());
+            let stream = Stream::start(guid.clone(), false, config, entrance);
+            stream.set_feeder(Feeder::Edge);
+            stream
+        });
+        stream.clone()
     }
 
     /// Ends a stream. Its name stays with the provision that holds it, if any.
     pub fn end(&self, stream: &Arc<Stream>) {
-        stream.end();
-        let mut entries = self.entries.lock();
-        let Some(entry) = entries.get_mut(stream.guid()) else {
-            return;
+        self.remove(stream, |_| true);
+    }
+
+    /// Ends a publisher's stream, unless it goes on without it.
+    pub fn end_published(&self, stream: &Arc<Stream>) {
+        self.remove(stream, |feeder| feeder == Feeder::Publisher);
+    }
+
+    /// Ends a stream that another node feeds. False when it is fed here by now.
+    pub fn end_edge(&self, stream: &Arc<Stream>) -> bool {
+        self.remove(stream, |feeder| feeder == Feeder::Edge)
+    }
+
+    /// Who fed a stream here does not any more, and another node may: its viewers stay.
+    /// Without viewers, or when nothing can be brought from elsewhere, it ends.
+    pub fn leave(&self, stream: &Arc<Stream>) {
+        let left = {
+            let entries = self.entries.lock();
+            let entry = entries.get(stream.guid());
+            let ours = entry.is_some_and(|entry| entry.has(stream));
+            let elsewhere = self.elsewhere.get();
+            let left = elsewhere.filter(|_| ours && stream.viewers() > 0);
+            if left.is_some() {
+                let published = stream.is_published();
+                stream.set_feeder(Feeder::Edge);
+                self.changed.send_replace(());
+                if published && entry.is_some_and(Entry::reserved) {
+                    self.freed.notify_one();
+                }
+            }
+            left
         };
-        if entry
-            .stream
-            .as_ref()
-            .is_some_and(|current| Arc::ptr_eq(current, stream))
-        {
+        match left {
+            Some(elsewhere) => elsewhere.follow(stream),
+            None => self.end(stream),
+        }
+    }
+
+    fn remove(&self, stream: &Arc<Stream>, may: impl FnOnce(Feeder) -> bool) -> bool {
+        let mut entries = self.entries.lock();
+        let feeder = stream.feeder();
+        if !may(feeder) {
+            return false;
+        }
+        // First of all, so that nobody takes over what ends.
+        let entry = entries.get_mut(stream.guid());
+        if let Some(entry) = entry.filter(|entry| entry.has(stream)) {
             entry.stream = None;
             self.changed.send_replace(());
             if !entry.reserved() {
                 entries.remove(stream.guid());
-            } else if stream.is_published() {
+            } else if feeder == Feeder::Publisher {
                 self.freed.notify_one();
             }
         }
+        drop(entries);
+        stream.end();
+        true
     }
 
     /// Changes whenever a stream begins or ends; which one is to be looked up.
@@ -201,6 +348,31 @@ impl Streams {
     /// The stream of this name, with or without media.
     pub fn find(&self, guid: &StreamGuid) -> Option<Arc<Stream>> {
         self.entries.lock().get(guid)?.stream.clone()
+    }
+
+    /// The names of the streams that publishers feed.
+    pub fn published(&self) -> Vec<StreamGuid> {
+        let entries = self.entries.lock();
+        let published = entries.iter().filter(|(_, entry)| entry.published());
+        published.map(|(guid, _)| guid.clone()).collect()
+    }
+
+    /// The stream of this name for a viewer, also when another node has it.
+    pub fn play(&self, guid: &StreamGuid) -> Option<Arc<Stream>> {
+        let found = self.find(guid);
+        if found.as_ref().is_some_and(|s| s.feeder() != Feeder::Edge) {
+            return found;
+        }
+        let elsewhere = self.elsewhere.get();
+        elsewhere
+            .and_then(|elsewhere| elsewhere.bring(guid))
+            .or(found)
+    }
+
+    /// Whether there is a stream of this name, here or on another node.
+    pub fn exists(&self, guid: &StreamGuid) -> bool {
+        let elsewhere = || self.elsewhere.get();
+        self.find(guid).is_some() || elsewhere().is_some_and(|elsewhere| elsewhere.exists(guid))
     }
 
     /// What the API tells of one stream.
@@ -226,6 +398,7 @@ impl Streams {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::Subscriber;
 
     #[tokio::test]
     async fn a_name_is_never_a_provisions_and_a_publishers_at_once() {
@@ -268,6 +441,102 @@ mod tests {
         assert!(taken());
         streams.release(&guid, 4);
         assert!(streams.entries.lock().is_empty(), "nothing is left behind");
+    }
+
+    /// Brings nothing, and notes what it is to follow.
+    #[derive(Default)]
+    struct Elsewhere(Mutex<Vec<StreamGuid>>);
+
+    impl super::Elsewhere for Elsewhere {
+        fn bring(&self, _: &StreamGuid) -> Option<Arc<Stream>> {
+            None
+        }
+
+        fn exists(&self, guid: &StreamGuid) -> bool {
+            guid.name() == "far"
+        }
+
+        fn follow(&self, stream: &Arc<Stream>) {
+            self.0.lock().push(stream.guid().clone());
+        }
+    }
+
+    fn with_elsewhere() -> (Streams, Arc<Elsewhere>) {
+        let (streams, elsewhere) = (Streams::new(Config::default()), Arc::default());
+        streams.set_elsewhere(Arc::clone(&elsewhere) as Arc<dyn super::Elsewhere>);
+        (streams, elsewhere)
+    }
+
+    #[tokio::test]
+    async fn whoever_gets_the_name_of_an_edge_takes_it_over_with_its_viewers() {
+        let streams = Streams::new(Config::default());
+        let guid: StreamGuid = "live/a".parse().expect("legal");
+        let edge = streams.edge(&guid);
+        assert_eq!(edge.feeder(), Feeder::Edge);
+        assert!(Arc::ptr_eq(&edge, &streams.edge(&guid)), "one for all");
+        let viewer = Subscriber::new(edge.clone());
+        let published = streams.publish(&guid).expect("an edge holds no name");
+        assert!(Arc::ptr_eq(&edge, &published) && edge.is_published());
+        assert!(!streams.end_edge(&edge), "it is a publisher's now");
+        assert_eq!(edge.viewers(), 1);
+        streams.end(&published);
+        let edge = streams.edge(&guid);
+        let pulled = streams.open(&guid).expect("free");
+        assert!(Arc::ptr_eq(&edge, &pulled) && edge.feeder() == Feeder::Restreamer);
+        assert_eq!(streams.publish(&guid).err(), Some(NameTaken::Provision));
+        assert!(!pulled.is_ended());
+        drop(viewer);
+    }
+
+    #[tokio::test]
+    async fn an_edge_that_ends_leaves_nothing_behind() {
+        let streams = Streams::new(Config::default());
+        let guid: StreamGuid = "live/a".parse().expect("legal");
+        let edge = streams.edge(&guid);
+        assert!(streams.end_edge(&edge) && edge.is_ended());
+        assert!(streams.entries.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_was_left_keeps_its_viewers_only_when_it_can_be_followed() {
+        let guid: StreamGuid = "live/a".parse().expect("legal");
+        let alone = Streams::new(Config::default());
+        let stream = alone.open(&guid).expect("free");
+        let _viewer = Subscriber::new(stream.clone());
+        alone.leave(&stream);
+        assert!(stream.is_ended(), "there is no other node");
+        let (streams, elsewhere) = with_elsewhere();
+        let stream = streams.open(&guid).expect("free");
+        let node = Subscriber::attach(stream.clone(), crate::stream::Audience::Edge);
+        streams.leave(&stream);
+        assert!(stream.is_ended(), "nodes look for themselves");
+        drop(node);
+        let stream = streams.open(&guid).expect("free");
+        let _viewer = Subscriber::new(stream.clone());
+        streams.leave(&stream);
+        assert!(!stream.is_ended() && stream.feeder() == Feeder::Edge);
+        assert_eq!(*elsewhere.0.lock(), std::slice::from_ref(&guid));
+        let taken = streams.open(&guid).expect("it is back");
+        assert!(Arc::ptr_eq(&taken, &stream));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_a_provision_waits_for_is_free_when_its_publisher_leaves_the_stream() {
+        let (streams, _elsewhere) = with_elsewhere();
+        let guid: StreamGuid = "live/a".parse().expect("legal");
+        let published = streams.publish(&guid).expect("free");
+        let _viewer = Subscriber::new(published.clone());
+        assert_eq!(streams.hold(&guid, 1), Err(NameTaken::Publisher));
+        streams.leave(&published);
+        streams.freed().await;
+        assert!(streams.open(&guid).is_ok());
+    }
+
+    #[test]
+    fn streams_of_other_nodes_exist_too() {
+        let (streams, _elsewhere) = with_elsewhere();
+        assert!(streams.exists(&"live/far".parse().expect("legal")));
+        assert!(!streams.exists(&"live/none".parse().expect("legal")));
     }
 
     #[tokio::test]

@@ -34,10 +34,20 @@ pub enum Batch {
     TooSlow,
 }
 
+/// For whom media is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// A player, or a push to a remote.
+    Viewer,
+    /// Another node, for all of its viewers.
+    Edge,
+}
+
 /// A subscriber. Dropping it detaches it.
 #[derive(Debug)]
 pub struct Subscriber {
     stream: Arc<Stream>,
+    audience: Audience,
     tip: watch::Receiver<Tip>,
     /// The next frame to hand out; `None` until a start exists.
     cursor: Option<u64>,
@@ -48,12 +58,21 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Attaches to a stream.
+    /// Attaches a viewer to a stream.
     pub fn new(stream: Arc<Stream>) -> Self {
+        Self::attach(stream, Audience::Viewer)
+    }
+
+    /// Attaches to a stream.
+    pub fn attach(stream: Arc<Stream>, audience: Audience) -> Self {
         stream.subscribers.fetch_add(1, Ordering::Relaxed);
+        if audience == Audience::Edge {
+            stream.edges.fetch_add(1, Ordering::Relaxed);
+        }
         let tip = stream.progress.subscribe();
         Self {
             stream,
+            audience,
             tip,
             cursor: None,
             jumps: 0,
@@ -194,6 +213,9 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.stream.subscribers.fetch_sub(1, Ordering::Relaxed);
+        if self.audience == Audience::Edge {
+            self.stream.edges.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -202,6 +224,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::stream::gate::Entrance;
     use crate::stream::timeline::Lane;
     use crate::stream::unit::{Content, Unit};
     use crate::stream::{Config, Feed};
@@ -217,7 +240,12 @@ mod tests {
     }
 
     fn stream(config: Config) -> (Arc<Stream>, Feed) {
-        let stream = Stream::start("live/a".parse().expect("legal"), true, Arc::new(config));
+        let stream = Stream::start(
+            "live/a".parse().expect("legal"),
+            true,
+            Arc::new(config),
+            Entrance::Free,
+        );
         let feed = stream.feed(None);
         feed.attach();
         (stream, feed)

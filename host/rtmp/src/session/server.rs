@@ -37,6 +37,8 @@ pub struct ServerSession {
     config: ServerConfig,
     link: Link,
     connect: Connect,
+    /// The client obeys requests to reconnect (Enhanced RTMP `capsEx`, bit 0).
+    reconnects: bool,
     granted: bool,
     streams: Streams,
     events: VecDeque<ServerEvent>,
@@ -88,6 +90,7 @@ impl ServerSession {
             config,
             link: Link::server(),
             connect: Connect::Handshake,
+            reconnects: false,
             granted: false,
             events: VecDeque::new(),
             commands: 0,

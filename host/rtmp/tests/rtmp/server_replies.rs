@@ -355,3 +355,34 @@ fn publish_and_play_requests_are_counted() {
         .unwrap();
     assert!(matches!(error, SessionError::Protocol(_)));
 }
+
+#[test]
+fn only_a_client_that_says_it_obeys_is_asked_to_reconnect() {
+    for (caps_ex, asked) in [
+        (None, false),
+        (Some(14.0), false),
+        (Some(15.0), true),
+        (Some(f64::NAN), false),
+        (Some(f64::INFINITY), false),
+    ] {
+        let mut client = RawClient::handshaken();
+        let mut object = vec![("app", text("live"))];
+        object.extend(caps_ex.map(|bits| ("capsEx", number(bits))));
+        let connect = [text("connect"), number(1.0), Value::object(object)];
+        client.say(&command(0, &connect)).unwrap();
+        let elsewhere = "rtmp://b.example/live";
+        assert!(!client.server.request_reconnect(elsewhere, "leaving"));
+        client.server.accept_connect();
+        client.hear();
+        let sent = client.server.request_reconnect(elsewhere, "leaving");
+        assert_eq!(sent, asked, "{caps_ex:?}");
+        let heard = client.hear_commands();
+        assert_eq!(heard.len(), usize::from(asked));
+        if let Some(status) = heard.first() {
+            assert_eq!(status[0], text("onStatus"));
+            let code = "NetConnection.Connect.ReconnectRequest";
+            assert_eq!(status[3].get("code"), Some(&text(code)));
+            assert_eq!(status[3].get("tcUrl"), Some(&text(elsewhere)));
+        }
+    }
+}

@@ -58,6 +58,8 @@ impl ServerSession {
     fn on_connect(&mut self, command: &Command) {
         let text = |key| command.object.get(key)?.as_str().map(str::to_owned);
         let app = text("app").unwrap_or_default();
+        let caps_ex = command.object.get("capsEx").and_then(Value::as_f64);
+        self.reconnects = caps_ex.is_some_and(|bits| bits.rem_euclid(2.0) >= 1.0);
         self.connect = Connect::Asked(Offer {
             transaction: command.transaction,
             app: app.clone(),

@@ -16,7 +16,7 @@ const CAPABILITIES: f64 = 31.0;
 /// Enhanced RTMP: we forward what we do not decode.
 const CAN_FORWARD: f64 = 4.0;
 /// Enhanced RTMP `capsEx`: multitrack, modifiers and nanosecond offsets pass
-/// through; reconnect requests are not sent by us.
+/// through. Bit 0 is a client's word: that it obeys requests to reconnect.
 const CAPS_EX: f64 = 14.0;
 
 impl ServerSession {
@@ -125,6 +125,30 @@ impl ServerSession {
         self.link.control(Control::StreamEof(stream_id));
         self.status(stream_id, "NetStream.Play.UnpublishNotify", "stream ended");
         self.status(stream_id, "NetStream.Play.Stop", "stream ended");
+    }
+
+    /// Asks the client to connect elsewhere, to a whole tcUrl, and to go on there
+    /// (Enhanced RTMP v2, "Reconnect Request"). False when it did not say that it obeys:
+    /// nothing is sent then. End what it plays after.
+    pub fn request_reconnect(&mut self, tc_url: &str, description: &str) -> bool {
+        if !self.reconnects || !matches!(self.connect, Connect::Accepted { .. }) {
+            return false;
+        }
+        let code = "NetConnection.Connect.ReconnectRequest";
+        let information = Value::object([
+            ("level", Value::from("status")),
+            ("code", Value::from(code)),
+            ("description", Value::from(description)),
+            ("tcUrl", Value::from(tc_url)),
+        ]);
+        let status = [
+            Value::from("onStatus"),
+            Value::Number(0.0),
+            Value::Null,
+            information,
+        ];
+        self.link.command(0, &status);
+        true
     }
 
     fn grant(&mut self) {

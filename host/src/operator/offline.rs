@@ -1,0 +1,46 @@
+//! Snapshots of a store whose nodes are down: the file under `data_dir`, or etcd itself.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::app::open_store;
+use crate::cluster::snapshot;
+use crate::config::{Config, StoreKind};
+use crate::store::{OpenError, Store};
+
+/// What the store holds. To be called on a runtime, as is [`import_offline`].
+///
+/// # Errors
+/// Why it cannot be opened or read.
+pub async fn export_offline(config: &Config) -> anyhow::Result<Value> {
+    if config.store == StoreKind::Embedded {
+        let there = config.data_dir.is_dir();
+        let name = config.data_dir.display();
+        anyhow::ensure!(there, "{name}: no node has kept its state here");
+    }
+    let exported = snapshot::export(&*open(config)?).await;
+    exported.map_err(anyhow::Error::msg)
+}
+
+/// Takes a snapshot in, all or nothing.
+///
+/// # Errors
+/// Why the store cannot be opened, or does not take it.
+pub async fn import_offline(config: &Config, snapshot: &Value) -> anyhow::Result<()> {
+    snapshot::import(&*open(config)?, snapshot).await?;
+    Ok(())
+}
+
+fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    anyhow::ensure!(
+        config.store != StoreKind::Memory,
+        "store: one in memory is gone when its node is down"
+    );
+    open_store(config).map_err(|error| match error.downcast_ref::<OpenError>() {
+        Some(OpenError::Locked { .. }) => {
+            error.context("a node runs on this store; without --offline it is asked")
+        }
+        _ => error,
+    })
+}

@@ -1,0 +1,229 @@
+//! A watch: follows the whole space, whatever prefix it is for.
+//!
+//! So every revision of the space brings every watch forward, also one of a prefix that
+//! it did not touch: etcd's own word on progress may come before the events it is about
+//! (etcd issue 15220), and what others write in the same etcd brings none in time. Holds
+//! one answer of etcd at a time. When a member is lost it goes on at another, from where
+//! it was; only compaction and the end of the store end it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{Event as RawEvent, EventType, WatchOptions, WatchResponse, WatchStream};
+use futures_util::stream;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::failure::Failure;
+use super::member::Member;
+use super::members::Members;
+use super::space::{Space, raw, revision};
+use crate::store::{Batch, Error, Event, Revision, Watch};
+
+/// The largest answer: more than a snapshot may hold. A watch that has more to catch up
+/// with is told to list anew.
+const MAX_ANSWER: usize = 96 * 1024 * 1024;
+/// Between two tries to watch, when the members were all tried.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How often a quiet member is compared with the others.
+const LOOK: Duration = Duration::from_millis(500);
+/// A member that answered nothing for so long, while another did, is left.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Tries that fail before it is worth a warning: 2 s at least.
+const LOUD: usize = 10;
+
+/// What watches need of the store.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) members: Arc<Members>,
+    pub(super) space: Space,
+    /// Cancelled when the store is dropped.
+    pub(super) closed: CancellationToken,
+}
+
+struct Feed {
+    source: Source,
+    prefix: String,
+    cursor: Revision,
+    stream: Option<Open>,
+    ready: VecDeque<Batch>,
+}
+
+/// A watch at a member.
+struct Open {
+    at: Arc<Member>,
+    stream: WatchStream,
+}
+
+/// Begins a watch after `from`, without a look at whether that is still known.
+pub(super) fn watch(source: Source, prefix: &str, from: Revision) -> Watch {
+    let feed = Feed {
+        source,
+        prefix: prefix.to_owned(),
+        cursor: from,
+        stream: None,
+        ready: VecDeque::new(),
+    };
+    let batches = stream::unfold(feed, |mut feed| async { Some((feed.next().await, feed)) });
+    Watch::new(from, batches)
+}
+
+impl Feed {
+    async fn next(&mut self) -> Result<Batch, Error> {
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                self.cursor = batch.revision;
+                return Ok(batch);
+            }
+            let closed = self.source.closed.clone();
+            tokio::select! {
+                biased;
+                told = self.told() => self.take(told)?,
+                () = closed.cancelled() => return Err(Error::Closed),
+            }
+        }
+    }
+
+    /// What etcd says next, wherever it is watched. `None`: it has to be watched anew.
+    async fn told(&mut self) -> Option<Result<WatchResponse, Failure>> {
+        if self.stream.is_none() {
+            self.stream = Some(self.open().await);
+        }
+        let open = self.stream.as_mut()?;
+        loop {
+            match tokio::time::timeout(LOOK, open.stream.message()).await {
+                Ok(Ok(Some(response))) => {
+                    open.at.answered();
+                    return Some(Ok(response));
+                }
+                Ok(Ok(None)) => return None,
+                Ok(Err(error)) => return Some(Err(Failure::of(error))),
+                Err(_) if self.source.is_deaf(&open.at) => {
+                    open.at.forget();
+                    return None;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn open(&self) -> Open {
+        let mut turn = 0;
+        loop {
+            let at = Arc::clone(self.source.members.at(turn));
+            let (key, from) = (self.source.space.mark(), raw(self.cursor.saturating_add(1)));
+            let options = WatchOptions::new()
+                .with_prefix()
+                .with_progress_notify()
+                .with_start_revision(from);
+            let done = at
+                .call(SILENCE, |client| {
+                    Box::pin(async move {
+                        let watches = client.watch_client();
+                        let mut watches = watches.max_decoding_message_size(MAX_ANSWER);
+                        watches.watch(key, Some(options)).await
+                    })
+                })
+                .await;
+            match done {
+                Ok(stream) => {
+                    if turn >= LOUD {
+                        info!(member = at.endpoint(), "etcd is watched again");
+                    }
+                    return Open { at, stream };
+                }
+                Err(failure) if turn == LOUD => {
+                    warn!(error = %failure.into_error(), "etcd cannot be watched; trying on");
+                }
+                Err(_) => {}
+            }
+            turn += 1;
+            if turn % self.source.members.all().len() == 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    fn take(&mut self, told: Option<Result<WatchResponse, Failure>>) -> Result<(), Error> {
+        let response = match told {
+            Some(Ok(response)) => response,
+            // There is more to catch up with than is worth it: as good as forgotten.
+            Some(Err(Failure::OutOfRange(_))) => {
+                return Err(Error::Compacted {
+                    oldest: self.cursor.saturating_add(1),
+                });
+            }
+            Some(Err(_)) | None => {
+                self.stream = None;
+                return Ok(());
+            }
+        };
+        if response.compact_revision() > 0 {
+            // A watch can begin with the change at the revision that was kept.
+            let oldest = revision(response.compact_revision()).saturating_sub(1);
+            return Err(Error::Compacted { oldest });
+        }
+        if response.canceled() {
+            self.stream = None;
+            return Ok(());
+        }
+        let at = response
+            .header()
+            .map_or(0, |header| revision(header.revision()));
+        match response.events() {
+            // Broadcasts of etcd carry the id -1; they are those that may come too early.
+            [] if !response.created() && response.watch_id() >= 0 && at > self.cursor => {
+                self.ready.push_back(Batch {
+                    revision: at,
+                    events: Vec::new(),
+                });
+            }
+            events => {
+                let batches = batches(&self.source.space, &self.prefix, self.cursor, events);
+                self.ready.extend(batches);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source {
+    /// Whether a member answers nothing while another does.
+    fn is_deaf(&self, member: &Arc<Member>) -> bool {
+        let heard = |silent: Option<Duration>| silent.is_some_and(|silent| silent < SILENCE);
+        let others = self.members.all().iter();
+        let mut others = others.filter(|one| !Arc::ptr_eq(one, member));
+        !heard(member.silent()) && others.any(|one| heard(one.silent()))
+    }
+}
+
+/// Events as batches of one revision each, those of other prefixes left out. etcd splits
+/// no revision over two answers unless it is asked to.
+fn batches(space: &Space, prefix: &str, cursor: Revision, events: &[RawEvent]) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for raw in events {
+        let Some(kv) = raw.kv() else { continue };
+        let at = revision(kv.mod_revision());
+        if at <= cursor {
+            continue;
+        }
+        if batches.last().is_none_or(|batch| batch.revision != at) {
+            batches.push(Batch {
+                revision: at,
+                events: Vec::new(),
+            });
+        }
+        let event = match raw.event_type() {
+            EventType::Put => space.entry(kv.clone()).map(Event::Put),
+            EventType::Delete => space
+                .key(kv.key())
+                .map(|key| Event::Delete { key, revision: at }),
+        };
+        let event = event.filter(|event| event.key().starts_with(prefix));
+        if let (Some(event), Some(batch)) = (event, batches.last_mut()) {
+            batch.events.push(event);
+        }
+    }
+    batches
+}

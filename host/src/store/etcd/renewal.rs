@@ -1,0 +1,193 @@
+//! Keeps leases alive: one stream to each member, and any answer counts.
+//!
+//! Over the death of etcd's leader a renewal waits at the member it was sent to, and the
+//! members differ by seconds; so each is asked. A request answers those who asked before
+//! it was sent, never those who asked after: a lease's time is counted from the asking,
+//! and an answer that was read late must not add to it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use super::failure::{Failure, NoAnswer};
+use super::member::Member;
+use super::members::Members;
+use super::transaction::raw_lease;
+use crate::store::{Error, LeaseId};
+
+/// How long one answer is waited for. Over a change of leader a member may hold a request
+/// for 2 s; a connection that is silent for longer is made anew.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Streams of a lease that nobody renews end; longer than any pause between renewals.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How far the renewals of a lease are answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Answered {
+    /// Those who asked by then.
+    turn: u64,
+    /// What was granted to them.
+    ttl: Duration,
+    /// The lease is gone, for whoever asks.
+    gone: bool,
+}
+
+/// A lease that is kept alive.
+struct Renewal {
+    /// Counts the asking.
+    asked: watch::Sender<u64>,
+    answered: watch::Sender<Answered>,
+}
+
+pub(super) struct Renewals {
+    members: Arc<Members>,
+    leases: Mutex<HashMap<LeaseId, Arc<Renewal>>>,
+}
+
+impl Renewals {
+    pub(super) fn new(members: Arc<Members>) -> Self {
+        Self {
+            members,
+            leases: Mutex::default(),
+        }
+    }
+
+    /// Renews a lease; answers how long it lasts, counted from when this was called.
+    pub(super) async fn renew(&self, lease: LeaseId) -> Result<Duration, Error> {
+        let renewal = self.of(lease);
+        let mut answered = renewal.answered.subscribe();
+        let mut turn = 0;
+        renewal.asked.send_modify(|asked| {
+            *asked += 1;
+            turn = *asked;
+        });
+        let reached = answered.wait_for(|answered| answered.gone || answered.turn >= turn);
+        let reached = tokio::time::timeout(self.members.timeout(), reached).await;
+        match reached.map(|done| done.map(|answered| *answered)) {
+            Ok(Ok(Answered { gone: true, .. })) => {
+                self.end(lease);
+                Err(Error::NoSuchLease)
+            }
+            Ok(Ok(Answered { ttl, .. })) => Ok(ttl),
+            _ => Err(Error::Unavailable(Arc::new(NoAnswer))),
+        }
+    }
+
+    /// Renews it no more.
+    pub(super) fn end(&self, lease: LeaseId) {
+        self.leases.lock().remove(&lease);
+    }
+
+    /// The streams of a lease, begun anew where they had ended.
+    fn of(&self, lease: LeaseId) -> Arc<Renewal> {
+        let mut leases = self.leases.lock();
+        leases.retain(|_, renewal| renewal.asked.receiver_count() > 0);
+        let begin = || Arc::new(Renewal::begin(lease, &self.members));
+        Arc::clone(leases.entry(lease).or_insert_with(begin))
+    }
+}
+
+impl Renewal {
+    /// The streams end when this is dropped, or by themselves when nobody asks.
+    fn begin(lease: LeaseId, members: &Members) -> Self {
+        let renewal = Self {
+            asked: watch::Sender::new(0),
+            answered: watch::Sender::default(),
+        };
+        for member in members.all() {
+            let renewer = Renewer {
+                member: Arc::clone(member),
+                lease: raw_lease(lease),
+                stream: None,
+                answered: renewal.answered.clone(),
+            };
+            let span = tracing::info_span!("lease", member = member.endpoint());
+            tokio::spawn(renewer.run(renewal.asked.subscribe()).instrument(span));
+        }
+        renewal
+    }
+}
+
+/// Renews one lease at one member.
+struct Renewer {
+    member: Arc<Member>,
+    lease: i64,
+    stream: Option<(LeaseKeeper, LeaseKeepAliveStream)>,
+    answered: watch::Sender<Answered>,
+}
+
+impl Renewer {
+    async fn run(mut self, mut asked: watch::Receiver<u64>) {
+        let mut sent = 0;
+        loop {
+            let more = tokio::time::timeout(IDLE, asked.wait_for(|asked| *asked > sent)).await;
+            let Ok(Ok(turn)) = more.map(|done| done.map(|turn| *turn)) else {
+                return;
+            };
+            // Whoever asks from now on is not answered by this.
+            sent = turn;
+            match self.once().await {
+                Ok(ttl) => self.publish(turn, ttl),
+                Err(Failure::NoSuchLease) => {
+                    self.answered.send_modify(|answered| answered.gone = true);
+                    return;
+                }
+                Err(failure) => {
+                    tracing::debug!(error = %failure.into_error(), "not renewed here");
+                    self.stream = None;
+                }
+            }
+        }
+    }
+
+    fn publish(&self, turn: u64, ttl: Duration) {
+        self.answered.send_if_modified(|answered| {
+            let newer = turn > answered.turn;
+            if newer {
+                (answered.turn, answered.ttl) = (turn, ttl);
+            }
+            newer
+        });
+    }
+
+    /// Asks once and waits for the answer.
+    async fn once(&mut self) -> Result<Duration, Failure> {
+        let (mut keeper, mut stream) = match self.stream.take() {
+            Some(open) => open,
+            None => self.open().await?,
+        };
+        let ask = async {
+            keeper.keep_alive().await?;
+            let answer = stream.message().await?;
+            Ok::<_, etcd_client::Error>((answer, keeper, stream))
+        };
+        let answered = tokio::time::timeout(PATIENCE, ask).await;
+        let (answer, keeper, stream) = match answered {
+            Ok(done) => done.map_err(Failure::of)?,
+            Err(_) => {
+                self.member.forget();
+                return Err(Failure::late());
+            }
+        };
+        self.member.answered();
+        let answer = answer.ok_or_else(Failure::late)?;
+        self.stream = Some((keeper, stream));
+        match u64::try_from(answer.ttl()) {
+            Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+            _ => Err(Failure::NoSuchLease),
+        }
+    }
+
+    async fn open(&self) -> Result<(LeaseKeeper, LeaseKeepAliveStream), Failure> {
+        let lease = self.lease;
+        let call = self.member.call(PATIENCE, |client| {
+            Box::pin(async move { client.lease_client().keep_alive(lease).await })
+        });
+        call.await
+    }
+}

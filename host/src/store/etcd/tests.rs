@@ -1,0 +1,395 @@
+//! What is particular to etcd: losing members, connections and answers, its history, its
+//! TLS and users. Behaviour that all back ends share is in `conformance`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use restreamd_tests::certificate::Certificate;
+use restreamd_tests::etcd::{Builder, Etcd as Server};
+use tokio::time::timeout;
+
+use super::Etcd;
+use crate::config::{self, StoreKind};
+use crate::store::{Error, Page, Store, Txn, Watch};
+
+/// No condition here takes longer on a machine that works.
+const DEADLINE: Duration = Duration::from_secs(30);
+const TTL: Duration = Duration::from_secs(3);
+
+/// The etcd that tests share while one of them runs.
+static SERVER: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+static PREFIXES: AtomicU32 = AtomicU32::new(0);
+
+/// One member, ended with the last test that holds it.
+pub(crate) fn server() -> Arc<Server> {
+    let mut server = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = server.upgrade() {
+        return running;
+    }
+    let started = Arc::new(Server::start());
+    *server = Arc::downgrade(&started);
+    started
+}
+
+/// An empty space of its own.
+pub(crate) fn open(url: &str) -> Etcd {
+    let prefix = format!("/test{}/", PREFIXES.fetch_add(1, Ordering::Relaxed));
+    let settings = config::Etcd {
+        prefix,
+        ..config::Etcd::default()
+    };
+    with(url, &settings)
+}
+
+fn with(url: &str, settings: &config::Etcd) -> Etcd {
+    let StoreKind::Etcd(members) = url.to_owned().try_into().unwrap() else {
+        panic!("{url} is no etcd");
+    };
+    Etcd::open(&members, settings).unwrap()
+}
+
+async fn told(watch: &mut Watch, until: u64) -> Vec<String> {
+    let mut keys = Vec::new();
+    while watch.revision() < until {
+        let batch = timeout(DEADLINE, watch.next()).await.unwrap().unwrap();
+        keys.extend(batch.events.iter().map(|event| event.key().to_owned()));
+    }
+    keys
+}
+
+/// Until etcd takes writes again.
+async fn write(store: &Etcd, key: &str) -> u64 {
+    let begun = Instant::now();
+    loop {
+        match store.txn(Txn::new().put(key, "")).await {
+            Ok(revision) => return revision,
+            Err(error) => assert!(error.retryable() && begun.elapsed() < DEADLINE, "{error:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clusters_in_one_etcd_do_not_see_each_other() {
+    let server = server();
+    let (one, other) = (open(&server.url()), open(&server.url()));
+    one.txn(Txn::new().put("a", "1")).await.unwrap();
+    other.txn(Txn::new().put("a", "2")).await.unwrap();
+    let entry = one.get("a").await.unwrap().unwrap();
+    assert_eq!(entry.value, "1");
+    let listing = other.list("", Page::first()).await.unwrap();
+    assert_eq!(listing.entries.len(), 1);
+    assert!(
+        server
+            .ctl(&["get", "", "--prefix", "--keys-only"])
+            .contains("/a")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compacted_history_is_told_and_later_is_not() {
+    let server = Server::start();
+    let store = open(&server.url());
+    let first = store.txn(Txn::new().put("a", "1")).await.unwrap();
+    let mut last = first;
+    for n in 0..20 {
+        last = store.txn(Txn::new().put("a", n.to_string())).await.unwrap();
+    }
+    server.compact(last - 2);
+    let Err(Error::Compacted { oldest }) = store.watch("", first).await else {
+        panic!("not compacted");
+    };
+    assert_eq!(oldest, last - 3);
+    assert!(matches!(
+        store.list("", Page::first().at(first)).await,
+        Err(Error::Compacted { .. })
+    ));
+    let mut watch = store.watch("", oldest).await.unwrap();
+    assert_eq!(told(&mut watch, last).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_write_brings_a_watch_forward_in_time() {
+    let server = Builder::new()
+        .arg("--experimental-watch-progress-notify-interval=200ms")
+        .start();
+    let (store, other) = (open(&server.url()), open(&server.url()));
+    let mut watch = store
+        .watch("", store.revision().await.unwrap())
+        .await
+        .unwrap();
+    let last = other.txn(Txn::new().put("a", "1")).await.unwrap();
+    assert_eq!(told(&mut watch, last).await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_etcd_reads_go_on_and_writes_are_refused_in_time() {
+    let mut server = Server::start();
+    let store = open(&server.url());
+    let first = store.txn(Txn::new().put("a", "1")).await.unwrap();
+    let mut watch = store.watch("", first).await.unwrap();
+    // The copy has it when a watch has.
+    let second = store.txn(Txn::new().put("b", "1")).await.unwrap();
+    told(&mut watch, second).await;
+    let lease = store.lease(TTL).await.unwrap();
+    store.keep_alive(lease).await.unwrap();
+    server.kill(0);
+    let begun = Instant::now();
+    let txn = Txn::new().absent("c").put("c", "1");
+    let error = store.txn(txn.clone()).await.unwrap_err();
+    assert!(error.retryable(), "{error:?}");
+    assert!(store.keep_alive(lease).await.unwrap_err().retryable());
+    // Two calls of `timeout_ms` each.
+    assert!(begun.elapsed() < Duration::from_secs(14), "{begun:?}");
+    // Nobody waits to find out again.
+    let begun = Instant::now();
+    assert_eq!(store.get("a").await.unwrap().unwrap().value, "1");
+    assert_eq!(store.get("c").await.unwrap(), None);
+    let listing = store.list("", Page::first()).await.unwrap();
+    assert_eq!(listing.entries.len(), 2);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{begun:?}");
+    server.restart();
+    let third = write(&store, "d").await;
+    assert!(told(&mut watch, third).await.contains(&"d".to_owned()));
+    assert!(store.get("d").await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_write_is_lost_or_refused_when_members_die_one_by_one() {
+    let mut server = Server::three();
+    // A member of a busy machine may be elected late.
+    let settings = config::Etcd {
+        timeout_ms: 15_000,
+        ..config::Etcd::default()
+    };
+    let store = Arc::new(with(&server.url(), &settings));
+    let mut watch = store
+        .watch("", store.revision().await.unwrap())
+        .await
+        .unwrap();
+    let lease = store.lease(DEADLINE).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let writing = tokio::spawn({
+        let (store, stop) = (Arc::clone(&store), stop.clone());
+        async move {
+            let mut written = 0;
+            while !stop.is_cancelled() {
+                let txn = Txn::new().absent(written.to_string());
+                let txn = txn.put(written.to_string(), "");
+                store.txn(txn).await.unwrap();
+                written += 1;
+            }
+            written
+        }
+    });
+    let renewing = tokio::spawn({
+        let (store, stop) = (Arc::clone(&store), stop.clone());
+        async move {
+            let mut longest = Duration::ZERO;
+            while !stop.is_cancelled() {
+                let begun = Instant::now();
+                store.keep_alive(lease).await.unwrap();
+                longest = longest.max(begun.elapsed());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            longest
+        }
+    });
+    for _ in 0..3 {
+        let leader = server.leader();
+        server.kill(leader);
+        server.restart();
+    }
+    stop.cancel();
+    let written: usize = timeout(DEADLINE, writing).await.unwrap().unwrap();
+    let longest = timeout(DEADLINE, renewing).await.unwrap().unwrap();
+    // On a quiet machine they take 2 s at most; what is proved is that none is refused.
+    assert!(longest < DEADLINE, "a renewal took {longest:?}");
+    let last = store.revision().await.unwrap();
+    let told = told(&mut watch, last).await;
+    assert_eq!(told.len(), written, "each write is told once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_member_is_left_for_another() {
+    let mut server = Server::three();
+    let store = open(&server.url());
+    let mut watch = store
+        .watch("", store.revision().await.unwrap())
+        .await
+        .unwrap();
+    let lease = store.lease(TTL).await.unwrap();
+    store.keep_alive(lease).await.unwrap();
+    for member in 0..server.len() {
+        server.freeze(member);
+        let begun = Instant::now();
+        let key = format!("frozen/{member}");
+        let renewals = async {
+            loop {
+                // As a node does; a member that answers is known by it.
+                let _ = store.keep_alive(lease).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let follow = async {
+            let revision = write(&store, &key).await;
+            told(&mut watch, revision).await
+        };
+        let told = tokio::select! {
+            () = renewals => unreachable!("it renews for ever"),
+            told = timeout(DEADLINE, follow) => told.unwrap(),
+        };
+        assert!(told.contains(&key), "{told:?}");
+        assert!(begun.elapsed() < Duration::from_secs(15), "{begun:?}");
+        server.thaw(member);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_that_was_cut_is_finished_or_gone() {
+    let server = server();
+    let store = open(&server.url());
+    let entries = |name: &str| -> Vec<_> {
+        let entry = |n| (format!("{name}/{n:03}"), "x".into());
+        (0..300).map(entry).collect()
+    };
+    // Cut before it was done: only its lease holds it.
+    let lease = super::import::begin(&store.remote, entries("cut"))
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .list("cut/", Page::first())
+            .await
+            .unwrap()
+            .entries
+            .len(),
+        300
+    );
+    store.revoke(lease).await.unwrap();
+    assert_eq!(
+        store.list("", Page::first()).await.unwrap().entries.len(),
+        0
+    );
+    // Cut when it was done: another node finishes it.
+    let lease = super::import::begin(&store.remote, entries("done"))
+        .await
+        .unwrap();
+    super::import::commit(&store.remote, lease).await.unwrap();
+    store
+        .txn(Txn::new().put("done/007", "changed"))
+        .await
+        .unwrap();
+    assert_eq!(
+        super::import::unfinished(&store.remote).await.unwrap(),
+        [lease]
+    );
+    super::import::finish(&store.remote, lease).await.unwrap();
+    assert!(matches!(store.revoke(lease).await, Err(Error::NoSuchLease)));
+    assert_eq!(
+        store
+            .list("done/", Page::first())
+            .await
+            .unwrap()
+            .entries
+            .len(),
+        300
+    );
+    let changed = store.get("done/007").await.unwrap().unwrap();
+    assert_eq!(changed.value, "changed");
+    assert_eq!(super::import::unfinished(&store.remote).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_shown_and_demanded() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = Certificate::make(dir.path());
+    let server = Builder::new().tls(&certificate).start();
+    let settings = config::Etcd {
+        ca: Some(certificate.cert_path().into()),
+        cert: Some(certificate.cert_path().into()),
+        key: Some(certificate.key_path().into()),
+        ..config::Etcd::default()
+    };
+    let store = with(&server.url(), &settings);
+    store.txn(Txn::new().put("a", "1")).await.unwrap();
+    for settings in [
+        config::Etcd {
+            cert: None,
+            key: None,
+            ..settings.clone()
+        },
+        config::Etcd {
+            ca: None,
+            ..settings.clone()
+        },
+        config::Etcd::default(),
+    ] {
+        let stranger = with(&server.url(), &settings);
+        let refused = stranger.get("a").await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    }
+    let missing = config::Etcd {
+        ca: Some(dir.path().join("none.pem")),
+        ..settings
+    };
+    let StoreKind::Etcd(members) = server.url().try_into().unwrap() else {
+        panic!("no etcd");
+    };
+    let error = Etcd::open(&members, &missing).err().unwrap().to_string();
+    assert!(
+        error.contains("etcd.ca") && error.contains("none.pem"),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_are_let_in_by_their_password_also_after_etcd_restarts() {
+    let mut server = Server::start();
+    for command in [
+        &["user", "add", "root:top"][..],
+        &["user", "grant-role", "root", "root"],
+        &["role", "add", "restreamd"],
+        &[
+            "role",
+            "grant-permission",
+            "restreamd",
+            "--prefix=true",
+            "readwrite",
+            "/restreamd/",
+        ],
+        &["user", "add", "host:secret"],
+        &["user", "grant-role", "host", "restreamd"],
+        &["auth", "enable"],
+    ] {
+        server.ctl(command);
+    }
+    let read = |text: &str| -> config::Etcd { toml::from_str(text).unwrap() };
+    let settings = read("user = \"host\"\npassword = \"secret\"");
+    let store = with(&server.url(), &settings);
+    let first = store.txn(Txn::new().put("a", "1")).await.unwrap();
+    let mut watch = store.watch("", first).await.unwrap();
+    let lease = store.lease(TTL).await.unwrap();
+    store.keep_alive(lease).await.unwrap();
+    for wrong in [
+        read(
+            "user = \"host\"
+password = \"guessed\"",
+        ),
+        config::Etcd {
+            prefix: "/other/".to_owned(),
+            ..settings.clone()
+        },
+        config::Etcd::default(),
+    ] {
+        let refused = with(&server.url(), &wrong).get("a").await;
+        assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    }
+    // Its logins do not outlive etcd.
+    server.kill(0);
+    server.restart();
+    let second = write(&store, "b").await;
+    assert_eq!(told(&mut watch, second).await, ["b"]);
+}

@@ -1,0 +1,71 @@
+//! etcd loses its leader, again and again: no node is fenced and no stream notices.
+
+use std::time::Duration;
+
+use restreamd_tests::api::Api;
+use restreamd_tests::clip::Clip;
+use restreamd_tests::cluster::Cluster;
+use restreamd_tests::etcd::Etcd;
+use restreamd_tests::eventually::eventually;
+use restreamd_tests::log::Line;
+use restreamd_tests::player::Player;
+use restreamd_tests::source::Source;
+
+use crate::failover::{pull, spread, status};
+use crate::{BINARY, SOON};
+
+/// In every run; `RESTREAMD_LEADER_KILLS` says how many instead.
+const FEW: u64 = 4;
+/// The longest gap between frames of a stream that nothing happened to, on a busy machine.
+const GAP: Duration = Duration::from_millis(1500);
+
+#[test]
+fn deaths_of_etcd_leaders_fence_no_node_and_interrupt_no_stream() {
+    let kills = std::env::var("RESTREAMD_LEADER_KILLS").ok();
+    let kills = kills.map_or(FEW, |said| said.parse().expect("a number"));
+    let source = Source::open(&Clip::small());
+    let mut cluster = Cluster::start(BINARY, Etcd::three(), 2, |_, builder| builder);
+    let pulls: Vec<_> = (0..4).map(|n| pull(n, &source, true)).collect();
+    let places = spread(&cluster, &pulls);
+    let players: Vec<Player> = pulls
+        .iter()
+        .zip(&places)
+        .map(|(pull, at)| Player::attach(&cluster.nodes[*at].url(pull.stream())))
+        .collect();
+    for player in &players {
+        player.wait_for_more(30, SOON);
+    }
+    let begun = std::time::Instant::now();
+    for _ in 0..kills {
+        let leader = cluster.etcd.leader();
+        cluster.etcd.kill(leader);
+        cluster.etcd.leader();
+        cluster.etcd.restart();
+        for node in &cluster.nodes {
+            let ready = Api::new(node.api).get("/readyz");
+            assert_eq!(ready.status, 200, "{ready:?}");
+        }
+    }
+    // Media went on meanwhile, and every node still takes writes.
+    for (n, (player, pull)) in players.iter().zip(&pulls).enumerate() {
+        player.wait_for_more(10, SOON);
+        player.assert_attached();
+        player.assert_monotonic();
+        let gap = player.longest_gap(begun);
+        assert!(gap < GAP, "stream {n} stood still for {gap:?}");
+        let api = cluster.nodes[n % 2].client();
+        assert_eq!(status(&api, pull)["epoch"], 1);
+        eventually("it is deleted", SOON, || {
+            let path = restreamd_tests::api::provision_path(&format!("/{}", pull.guid()));
+            match api.call("DELETE", &path, None).status {
+                200 | 404 => Ok(()),
+                other => Err(other.to_string()),
+            }
+        });
+    }
+    for node in &cluster.nodes {
+        let fenced =
+            |line: &String| Line::parse(line).is_some_and(|line| line.message().contains("fenced"));
+        assert!(!node.logs().iter().any(fenced), "a node was fenced");
+    }
+}
