@@ -360,7 +360,7 @@ impl Store for Etcd {
         let key = key.to_owned();
         async move {
             let known = || self.replica.get(&key);
-            self.read(self.remote.get(&key), known).await
+            self.read(Box::pin(self.remote.get(&key)), known).await
         }
         .boxed()
     }
@@ -372,7 +372,8 @@ impl Store for Etcd {
                 None => self.replica.list(&prefix, &page),
                 Some(_) => None,
             };
-            self.read(self.remote.list(&prefix, &page), known).await
+            let asked = Box::pin(self.remote.list(&prefix, &page));
+            self.read(asked, known).await
         }
         .boxed()
     }

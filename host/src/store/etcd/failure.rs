@@ -50,18 +50,18 @@ impl Failure {
     fn of_status(status: Status) -> Self {
         match status.code() {
             Code::NotFound => Self::NoSuchLease,
-            Code::OutOfRange => Self::OutOfRange(Said::new(&status)),
+            Code::OutOfRange => Self::OutOfRange(Said::cause(&status)),
             // Wrong or old credentials, a full disk, a request that etcd's settings forbid.
             Code::Unauthenticated
             | Code::PermissionDenied
             | Code::InvalidArgument
             | Code::FailedPrecondition
             | Code::ResourceExhausted
-            | Code::Unimplemented => Self::NotDone(Said::new(&status)),
+            | Code::Unimplemented => Self::NotDone(Said::cause(&status)),
             Code::Unavailable if status.message() == NO_LEADER || unconnected(&status) => {
-                Self::NotDone(Said::new(&status))
+                Self::NotDone(Said::cause(&status))
             }
-            _ => Self::Unknown(Said::new(&status)),
+            _ => Self::Unknown(Said::cause(&status)),
         }
     }
 
@@ -104,7 +104,7 @@ pub(super) struct Said {
 
 impl Said {
     /// Short: a status shows each error of a chain twice.
-    fn new(status: &Status) -> Cause {
+    fn cause(status: &Status) -> Cause {
         let mut last: Option<&dyn StdError> = None;
         let mut source = status.source();
         while let Some(error) = source {

@@ -87,7 +87,9 @@ impl Member {
         if let Some(client) = known {
             return Ok(client);
         }
-        let client = Client::connect([&self.endpoint], Some(self.options.clone())).await?;
+        let connect = Client::connect([&self.endpoint], Some(self.options.clone()));
+        // Seldom, and large.
+        let client = Box::pin(connect).await?;
         // Two that connect at once keep the later: both work.
         *self.client.lock() = Some(client.clone());
         Ok(client)
