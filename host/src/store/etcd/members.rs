@@ -71,11 +71,13 @@ impl Members {
         &self.members[at % self.members.len()]
     }
 
-    /// Whether no member answered a moment ago.
-    pub(super) fn sulk(&self) -> bool {
-        self.sulks
-            .lock()
-            .is_some_and(|until| Instant::now() < until)
+    /// Whether a call found no member that answers, and none did since.
+    pub(super) fn are_lost(&self) -> bool {
+        let Some(since) = *self.lost.lock() else {
+            return false;
+        };
+        let still = |silent: Option<Duration>| silent.is_none_or(|silent| silent > since.elapsed());
+        self.members.iter().all(|member| still(member.silent()))
     }
 
     /// Has one member answer.
