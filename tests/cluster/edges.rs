@@ -60,6 +60,8 @@ fn players_on_another_node_cause_one_pull_that_ends_with_the_last_of_them() {
         player.assert_unbroken(&clip);
     }
     curl.wait_for_more(100_000, SOON);
+    let edges = edge.client().gauge("restreamd_stream_edges_count");
+    assert!((edges - 1.0).abs() < 0.1, "{edges}");
     assert_eq!(played_for_nodes(&cluster.nodes[at]), 1);
     assert_eq!(source.connections(), 1, "the source is pulled by one node");
     // A third node has a pull of its own from where the stream is.

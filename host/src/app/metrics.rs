@@ -63,6 +63,11 @@ impl Collector for Node {
             snapshots.iter().filter(|s| s.live).count() as u64,
         )?;
         gauge(
+            "stream_edges_count",
+            "Streams that come from another node",
+            snapshots.iter().filter(|s| s.edge).count() as u64,
+        )?;
+        gauge(
             "stream_subscribers_count",
             "Attached subscribers",
             snapshots.iter().map(|s| s.subscribers).sum(),

@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(value, expected);
         let mut table = Table::default();
         assert_eq!(took(&mut table, &lines(None, &before)), before);
-        assert_eq!(took(&mut table, &[said.clone()]), after);
+        assert_eq!(took(&mut table, std::slice::from_ref(said)), after);
         assert_eq!(lines(Some(&after), &after).len(), 1, "a sign of life");
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
@@ -63,13 +63,18 @@ impl Drop for Stage {
 
 impl Stage {
     async fn new() -> Self {
+        Self::speaking(None, Trust::Verify).await
+    }
+
+    /// Whose node's certificate is for this name, if it has one.
+    async fn speaking(tls: Option<&str>, trust: Trust) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         let (figures, group, drain) = (Figures::default(), Arc::<Group>::default(), Drain::new());
         let peer = Peer {
             node: node(),
             instance: "0".to_owned(),
             api: listener.local_addr().expect("bound"),
-            tls: None,
+            tls: tls.map(str::to_owned),
         };
         group.set(vec![peer]);
         drain.spawn(run(
@@ -77,7 +82,7 @@ impl Stage {
             figures.clone(),
             group.clone(),
             auth(),
-            Trust::Verify,
+            trust,
             drain.clone(),
         ));
         Self {
@@ -88,17 +93,16 @@ impl Stage {
         }
     }
 
+    async fn accepted(&self) -> TcpStream {
+        let accepted = timeout(SOON, self.listener.accept()).await;
+        accepted.expect("it is followed").expect("a connection").0
+    }
+
     /// The next connection, and what it asks.
     async fn asked(&self) -> (TcpStream, String) {
-        let asked = async {
-            let (mut stream, _) = self.listener.accept().await.expect("a connection");
-            let mut text = Vec::new();
-            while !text.ends_with(b"\r\n\r\n") {
-                assert!(stream.read_buf(&mut text).await.expect("a request") > 0);
-            }
-            (stream, String::from_utf8(text).expect("text"))
-        };
-        timeout(SOON, asked).await.expect("it is followed")
+        let mut stream = self.accepted().await;
+        let text = request(&mut stream).await;
+        (stream, text)
     }
 
     async fn eventually(&self, what: &str, done: impl Fn(&Figures) -> bool) {
@@ -121,12 +125,22 @@ fn subject(provision: Option<&str>) -> Subject {
     }
 }
 
-async fn answer(stream: &mut TcpStream, status: &str) {
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut text = Vec::new();
+    while !text.ends_with(b"\r\n\r\n") {
+        let read = timeout(SOON, stream.read_buf(&mut text)).await;
+        let read = read.expect("in time").expect("a request");
+        assert!(read > 0, "it left");
+    }
+    String::from_utf8(text).expect("text")
+}
+
+async fn answer(stream: &mut (impl AsyncWrite + Unpin), status: &str) {
     let head = format!("HTTP/1.1 {status}\r\ntransfer-encoding: chunked\r\n\r\n");
     stream.write_all(head.as_bytes()).await.expect("it reads");
 }
 
-async fn say(stream: &mut TcpStream, text: &str) {
+async fn say(stream: &mut (impl AsyncWrite + Unpin), text: &str) {
     let chunk = format!("{:x}\r\n{text}\r\n", text.len());
     stream.write_all(chunk.as_bytes()).await.expect("it reads");
 }
@@ -222,6 +236,31 @@ async fn a_node_that_says_what_cannot_be_read_is_forgotten_and_asked_again() {
         .eventually("it is heard again", |figures| {
             figures.counts(&node()).is_some()
         })
+        .await;
+}
+
+#[tokio::test]
+async fn over_tls_a_certificate_is_checked_unless_it_is_said_that_it_is_not() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let certificate = restreamd_tests::certificate::Certificate::make(folder.path());
+    let acceptor = tokio_rustls::TlsAcceptor::from(certificate.server());
+    // The machine does not know who signed it.
+    let stage = Stage::speaking(Some("localhost:1935"), Trust::Verify).await;
+    let shaken = acceptor.accept(stage.accepted().await).await;
+    let asked = match shaken {
+        Ok(mut stream) => stream.read_u8().await.is_ok(),
+        Err(_) => false,
+    };
+    assert!(!asked, "nothing is said to a stranger");
+    let stage = Stage::speaking(Some("localhost:1935"), Trust::Skip).await;
+    let stream = acceptor.accept(stage.accepted().await).await;
+    let mut stream = stream.expect("it does not ask");
+    assert!(request(&mut stream).await.starts_with("GET "));
+    answer(&mut stream, "200 OK").await;
+    say(&mut stream, &line(json!({"counts": {}}))).await;
+    stream.flush().await.expect("it reads");
+    stage
+        .eventually("it is heard", |figures| figures.counts(&node()).is_some())
         .await;
 }
 

@@ -515,7 +515,7 @@ mod tests {
         let _viewer = Subscriber::new(stream.clone());
         streams.leave(&stream);
         assert!(!stream.is_ended() && stream.feeder() == Feeder::Edge);
-        assert_eq!(*elsewhere.0.lock(), [guid.clone()]);
+        assert_eq!(*elsewhere.0.lock(), std::slice::from_ref(&guid));
         let taken = streams.open(&guid).expect("it is back");
         assert!(Arc::ptr_eq(&taken, &stream));
     }
