@@ -1,7 +1,9 @@
-//! Keeps leases alive: one stream to each member, and any answer counts.
+//! Keeps leases alive: each member is asked each time, and any answer counts.
 //!
-//! Over the death of etcd's leader a renewal waits at the member it was sent to, and the
-//! members differ by seconds; so each is asked. A request answers those who asked before
+//! Over the death of etcd's leader a renewal waits at the member it was sent to, which
+//! looks for a new leader once a second (etcd 3.4, `waitLeader`). What is asked after the
+//! election is answered at once, but not on a stream on which something waits already: so
+//! each renewal that finds the one before unanswered has a stream of its own. A request answers those who asked before
 //! it was sent, never those who asked after: a lease's time is counted from the asking,
 //! and an answer that was read late must not add to it.
 
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -25,6 +29,10 @@ use crate::store::{Error, LeaseId};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Streams of a lease that nobody renews end; longer than any pause between renewals.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// Renewals of a lease that one member is asked for at a time: as many as are wanted while
+/// one is waited for.
+const AT_A_TIME: usize = 10;
 
 /// How far the renewals of a lease are answered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,7 +111,6 @@ impl Renewal {
             let renewer = Renewer {
                 member: Arc::clone(member),
                 lease: raw_lease(lease),
-                stream: None,
                 answered: renewal.answered.clone(),
             };
             let span = tracing::info_span!("lease", member = member.endpoint());
@@ -113,34 +120,45 @@ impl Renewal {
     }
 }
 
+/// A stream of renewals. What is asked on it is answered one after the other.
+type Stream = (LeaseKeeper, LeaseKeepAliveStream);
+
 /// Renews one lease at one member.
 struct Renewer {
     member: Arc<Member>,
     lease: i64,
-    stream: Option<(LeaseKeeper, LeaseKeepAliveStream)>,
     answered: watch::Sender<Answered>,
 }
 
 impl Renewer {
-    async fn run(mut self, mut asked: watch::Receiver<u64>) {
+    async fn run(self, mut asked: watch::Receiver<u64>) {
         let mut sent = 0;
+        let mut idle: Option<Stream> = None;
+        let mut under_way = FuturesUnordered::new();
         loop {
-            let more = tokio::time::timeout(IDLE, asked.wait_for(|asked| *asked > sent)).await;
-            let Ok(Ok(turn)) = more.map(|done| done.map(|turn| *turn)) else {
-                return;
-            };
-            // Whoever asks from now on is not answered by this.
-            sent = turn;
-            match self.once().await {
-                Ok(ttl) => self.publish(turn, ttl),
-                Err(Failure::NoSuchLease) => {
-                    self.answered.send_modify(|answered| answered.gone = true);
-                    return;
+            let more = asked.wait_for(|asked| *asked > sent);
+            tokio::select! {
+                more = tokio::time::timeout(IDLE, more), if under_way.len() < AT_A_TIME => {
+                    let Ok(Ok(turn)) = more.map(|done| done.map(|turn| *turn)) else {
+                        return;
+                    };
+                    // Whoever asks from now on is not answered by this.
+                    sent = turn;
+                    under_way.push(self.once(turn, idle.take()));
                 }
-                Err(failure) => {
-                    tracing::debug!(error = %failure.into_error(), "not renewed here");
-                    self.stream = None;
-                }
+                Some(done) = under_way.next() => match done {
+                    (turn, Ok((ttl, stream))) => {
+                        self.publish(turn, ttl);
+                        idle = Some(stream);
+                    }
+                    (_, Err(Failure::NoSuchLease)) => {
+                        self.answered.send_modify(|answered| answered.gone = true);
+                        return;
+                    }
+                    (_, Err(failure)) => {
+                        tracing::debug!(error = %failure.into_error(), "not renewed here");
+                    }
+                },
             }
         }
     }
@@ -156,8 +174,16 @@ impl Renewer {
     }
 
     /// Asks once and waits for the answer.
-    async fn once(&mut self) -> Result<Duration, Failure> {
-        let (mut keeper, mut stream) = match self.stream.take() {
+    async fn once(
+        &self,
+        turn: u64,
+        open: Option<Stream>,
+    ) -> (u64, Result<(Duration, Stream), Failure>) {
+        (turn, self.ask(open).await)
+    }
+
+    async fn ask(&self, open: Option<Stream>) -> Result<(Duration, Stream), Failure> {
+        let (mut keeper, mut stream) = match open {
             Some(open) => open,
             None => self.open().await?,
         };
@@ -176,14 +202,13 @@ impl Renewer {
         };
         self.member.answered();
         let answer = answer.ok_or_else(Failure::late)?;
-        self.stream = Some((keeper, stream));
         match u64::try_from(answer.ttl()) {
-            Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+            Ok(seconds) if seconds > 0 => Ok((Duration::from_secs(seconds), (keeper, stream))),
             _ => Err(Failure::NoSuchLease),
         }
     }
 
-    async fn open(&self) -> Result<(LeaseKeeper, LeaseKeepAliveStream), Failure> {
+    async fn open(&self) -> Result<Stream, Failure> {
         let lease = self.lease;
         let call = self.member.call(PATIENCE, |client| {
             Box::pin(async move { client.lease_client().keep_alive(lease).await })
