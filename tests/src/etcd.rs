@@ -10,6 +10,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificate::Certificate;
@@ -33,6 +36,7 @@ pub struct Builder {
     tls: Option<Certificate>,
     /// The first of the network's hosts that members are, one each.
     network: Option<(Arc<Network>, u8)>,
+    on_disk: bool,
 }
 
 impl Builder {
@@ -43,6 +47,16 @@ impl Builder {
             arguments: Vec::new(),
             tls: None,
             network: None,
+            on_disk: false,
+        }
+    }
+
+    /// Keeps its data on a disk, for who measures how long writes take.
+    #[must_use]
+    pub fn on_disk(self) -> Self {
+        Self {
+            on_disk: true,
+            ..self
         }
     }
 
@@ -95,7 +109,7 @@ impl Builder {
     }
 
     fn try_start(&self) -> Option<Etcd> {
-        let folder = folder();
+        let folder = folder(self.on_disk);
         let alone = self.network.is_some();
         let sites = self.members.iter().map(|ip| Site::new(*ip, alone));
         let sites: Vec<Site> = sites.collect();
@@ -175,11 +189,12 @@ fn command(arguments: &[String]) -> Command {
     command
 }
 
-/// In memory: what etcd makes durable need not outlive the test.
-fn folder() -> TempDir {
+/// In memory unless asked for: what etcd makes durable need not outlive the test.
+fn folder(on_disk: bool) -> TempDir {
     let memory = Path::new("/dev/shm");
-    let made = tempfile::Builder::new().prefix("etcd-").tempdir_in(memory);
-    made.unwrap_or_else(|_| tempfile::tempdir().expect("the temporary folder is writable"))
+    let in_memory = || tempfile::Builder::new().prefix("etcd-").tempdir_in(memory);
+    let made = (!on_disk).then(in_memory).and_then(Result::ok);
+    made.unwrap_or_else(|| tempfile::tempdir().expect("the temporary folder is writable"))
 }
 
 /// Where a member listens.
@@ -377,6 +392,51 @@ impl Etcd {
         let said = running.stderr.text();
         assert!(status.success(), "etcdctl {arguments:?}: {said}");
         running.stdout.text()
+    }
+
+    /// How many transactions changed something, by its first member: the store's revision.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn revision(&self) -> u64 {
+        let said = self.range("revision");
+        let revision = said["header"]["revision"].as_str();
+        revision
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| panic!("etcd says no revision: {said}"))
+    }
+
+    /// Whether there is such a key, by its first member. Cheaper than etcdctl, so fit to be
+    /// asked often.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn has(&self, key: &str) -> bool {
+        self.range(key)["kvs"].is_array()
+    }
+
+    /// One key, by the JSON that etcd speaks beside gRPC. Without TLS only.
+    fn range(&self, key: &str) -> Value {
+        let url = format!("http://{}/v3/kv/range", self.members[0].site.client);
+        let body = json!({ "key": STANDARD.encode(key) }).to_string();
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(SHORT))
+            .build()
+            .into();
+        let answer = agent.post(&url).send(body);
+        let mut answer = answer.unwrap_or_else(|error| panic!("{url}: {error}"));
+        let text = answer.body_mut().read_to_string();
+        let text = text.unwrap_or_else(|error| panic!("{url}: {error}"));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{url}: {error}: {text}"))
+    }
+
+    /// Sum of the first member's own metrics whose lines begin like this.
+    pub fn metric(&self, begin: &str) -> f64 {
+        let text = self.members[0].ask("metrics").unwrap_or_default();
+        let lines = text.lines().filter(|line| line.starts_with(begin));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     /// Forgets the history before a revision.

@@ -39,7 +39,7 @@ pub(crate) struct Goal {
 }
 
 impl Goal {
-    fn at_most(what: String, most: f64, measured: Option<f64>, unit: &str) -> Self {
+    pub(crate) fn at_most(what: String, most: f64, measured: Option<f64>, unit: &str) -> Self {
         Self {
             what,
             wanted: format!("<= {}{unit}", short(most)),
@@ -48,7 +48,7 @@ impl Goal {
         }
     }
 
-    fn told(what: String, measured: Option<f64>, unit: &str) -> Self {
+    pub(crate) fn told(what: String, measured: Option<f64>, unit: &str) -> Self {
         Self {
             what,
             wanted: String::new(),

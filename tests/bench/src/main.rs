@@ -12,6 +12,7 @@
 )]
 
 mod asker;
+mod cluster;
 mod dead_origin;
 mod goal;
 mod load;
@@ -27,7 +28,6 @@ mod source;
 mod table;
 mod usage;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -103,18 +103,13 @@ enum Mode {
         #[command(flatten)]
         dead: Dead,
     },
+    /// Several nodes on one etcd: failover, drain, restart, a store that is full, rest.
+    Cluster(cluster::Options),
     /// Rough weather for long; fails when the node holds more than it did.
     Soak(soak::Soak),
     /// The process that all servers pull from.
     #[command(hide = true)]
-    Origin {
-        #[arg(long)]
-        listen: SocketAddr,
-        #[arg(long)]
-        kbps: u32,
-        #[arg(long)]
-        tick_millis: u64,
-    },
+    Origin(origin::Options),
     /// The process that plays.
     #[command(hide = true)]
     Load(load::Load),
@@ -206,13 +201,15 @@ fn main() -> anyhow::Result<()> {
     };
     let run = |common: Common, work: &dyn Fn(&mut Runner)| run(programs.clone(), common, work);
     match cli.mode {
-        Mode::Origin {
-            listen,
-            kbps,
-            tick_millis,
-        } => origin::run(listen, kbps, Duration::from_millis(tick_millis)),
+        Mode::Origin(options) => origin::run(&options),
         Mode::Load(load) => load::run(&load),
         Mode::RelayServer(relay) => relay::run(&relay),
+        Mode::Cluster(options) => {
+            allow_files(CONNECTIONS)?;
+            let goals = cluster::run(&programs.restreamd, &options);
+            println!("{}", goal::table(&goals));
+            Ok(())
+        }
         Mode::Soak(soak) => soak::run(programs.restreamd, &soak),
         Mode::FanOut { players, common } => {
             run(common, &|runner| runner.fan_out(players.as_deref(), false))

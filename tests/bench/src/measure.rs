@@ -259,10 +259,26 @@ pub(crate) fn start_origin(
     kbps: u32,
     tick_millis: u64,
 ) -> anyhow::Result<(Running, SocketAddr)> {
+    let running = start_origin_with(addr, kbps, tick_millis, &[])?;
+    Ok((running, addr))
+}
+
+/// The same with a thin source, and it says when connections come.
+pub(crate) fn start_thin_origin(addr: SocketAddr, kbps: u32) -> anyhow::Result<Running> {
+    start_origin_with(addr, kbps, ORIGIN_TICK_MILLIS, &["--thin", "--tell"])
+}
+
+fn start_origin_with(
+    addr: SocketAddr,
+    kbps: u32,
+    tick_millis: u64,
+    more: &[&str],
+) -> anyhow::Result<Running> {
     let mut command = bound_command(&std::env::current_exe()?);
     command.args(["origin", "--listen", &addr.to_string()]);
     command.args(["--kbps", &kbps.to_string()]);
     command.args(["--tick-millis", &tick_millis.to_string()]);
+    command.args(more);
     let mut running = Running::start(&mut command, "util-linux");
     eventually("the origin listens", Duration::from_secs(10), || {
         assert!(
@@ -272,7 +288,7 @@ pub(crate) fn start_origin(
         );
         std::net::TcpStream::connect(addr).map_err(|error| error.to_string())
     });
-    Ok((running, addr))
+    Ok(running)
 }
 
 fn start_load(server: &Server, bare: bool, scenario: &Scenario, program: &Path) -> Running {

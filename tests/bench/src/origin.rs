@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::BytesMut;
+use clap::Args;
 use restreamd_rtmp::chunk::{self, EGRESS_CHUNK_SIZE};
 use restreamd_rtmp::session::{Media, MediaKind, ServerConfig, ServerEvent, ServerSession};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -22,23 +23,59 @@ use crate::usage::monotonic_nanos;
 /// A thousand pulls may come at once.
 const BACKLOG: u32 = 4096;
 
+/// What begins a line about a connection, before the monotonic nanoseconds.
+pub(crate) const ACCEPTED: &str = "accepted ";
+
+/// What it is to play, and where.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// Where it listens.
+    #[arg(long)]
+    pub(crate) listen: SocketAddr,
+    /// The rate of what it plays.
+    #[arg(long)]
+    pub(crate) kbps: u32,
+    /// Messages due within so many milliseconds leave together.
+    #[arg(long)]
+    pub(crate) tick_millis: u64,
+    /// Pictures of nothing but filler and no sound, for rates below the clip's.
+    #[arg(long)]
+    pub(crate) thin: bool,
+    /// Says when connections come, a line each.
+    #[arg(long)]
+    pub(crate) tell: bool,
+}
+
 /// Serves until the process is ended.
-pub(crate) fn run(listen: SocketAddr, kbps: u32, tick: Duration) -> anyhow::Result<()> {
-    let source = Arc::new(Source::new(kbps)?);
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let source = Arc::new(match options.thin {
+        true => Source::thin(options.kbps)?,
+        false => Source::new(options.kbps)?,
+    });
+    let tick = Duration::from_millis(options.tick_millis);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
-        socket.bind(listen).context("the origin's port is taken")?;
-        serve(socket.listen(BACKLOG)?, source, tick).await
+        let bound = socket.bind(options.listen);
+        bound.context("the origin's port is taken")?;
+        serve(socket.listen(BACKLOG)?, source, tick, options.tell).await
     })
 }
 
-async fn serve(listener: TcpListener, source: Arc<Source>, tick: Duration) -> anyhow::Result<()> {
+async fn serve(
+    listener: TcpListener,
+    source: Arc<Source>,
+    tick: Duration,
+    tell: bool,
+) -> anyhow::Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
+        if tell {
+            println!("{ACCEPTED}{}", monotonic_nanos());
+        }
         stream.set_nodelay(true)?;
         let mut connection = Connection::new(stream, source.clone(), tick);
         // A peer that leaves is no fault: the benchmark ends servers while they pull.

@@ -31,6 +31,18 @@ const DIGITS: usize = 16;
 /// Length, type, mark, time, end.
 const LEAST_PADDING: usize = 4 + 1 + MARK.len() + DIGITS + 1;
 
+/// FLV's header of an AVC picture: codec, kind, composition time.
+const PICTURE_HEADER: usize = 5;
+
+/// What of a message of the clip is played.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Whole,
+    /// Of pictures their header.
+    Begin,
+    Nothing,
+}
+
 /// A message and when it is due after the begin of the loop.
 #[derive(Debug)]
 struct Frame {
@@ -49,15 +61,35 @@ pub(crate) struct Source {
 impl Source {
     /// The clip, padded to this rate.
     pub(crate) fn new(kbps: u32) -> anyhow::Result<Self> {
+        Self::read(kbps, |_| Kept::Whole)
+    }
+
+    /// Its pictures without what they show, and no sound, at this rate: nothing that a
+    /// decoder would like, but what a host does for each frame is the same.
+    pub(crate) fn thin(kbps: u32) -> anyhow::Result<Self> {
+        Self::read(kbps, |message| match message.kind {
+            MediaKind::Video => Kept::Begin,
+            MediaKind::Audio | MediaKind::Data => Kept::Nothing,
+        })
+    }
+
+    fn read(kbps: u32, kept: impl Fn(&Media) -> Kept) -> anyhow::Result<Self> {
         let mut headers = Vec::new();
         let mut media = Vec::new();
         let mut reader = flv::Reader::new();
         reader.buffer().extend_from_slice(CLIP);
         while let Some(message) = reader.poll()? {
-            let Some(message) = Media::from_message(message) else {
+            let Some(mut message) = Media::from_message(message) else {
                 continue;
             };
-            match packet(&message) {
+            let packet = packet(&message);
+            match kept(&message) {
+                Kept::Whole => {}
+                Kept::Begin if packet != Some(PacketKind::Frame) => {}
+                Kept::Begin => message.payload.truncate(PICTURE_HEADER),
+                Kept::Nothing => continue,
+            }
+            match packet {
                 Some(PacketKind::Frame) => media.push(message),
                 Some(PacketKind::SequenceHeader) => headers.push(message),
                 None if message.kind == MediaKind::Data => headers.push(message),
@@ -209,6 +241,17 @@ mod tests {
             let messages = source.messages_per_second();
             assert!((70.0..80.0).contains(&messages), "{messages}");
         }
+    }
+
+    #[test]
+    fn a_thin_one_has_the_pictures_alone_at_a_low_rate() {
+        let source = Source::thin(100).expect("the clip reads");
+        let off = (source.bytes_per_second() - 12_500.0).abs() / 12_500.0;
+        assert!(off < 0.01, "{}", source.bytes_per_second());
+        assert!((27.0..28.0).contains(&source.messages_per_second()));
+        let keyframes = (0..275).filter(|n| is_keyframe(&source.nth(*n).1));
+        assert_eq!(keyframes.count(), 11, "eleven groups in ten seconds");
+        assert!(source.headers().iter().all(|h| h.kind == MediaKind::Video));
     }
 
     #[test]
