@@ -9,11 +9,11 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use restreamd::plugin::{Build, Config, Limits, Origin, Plugins, Runtime, admission};
-use restreamd::restreamer::host::news::SELDOM;
+use restreamd::restreamer::host::news::{self, SELDOM};
 use restreamd::restreamer::host::{
     Claim, Class, ConnectOptions, Facts, Failure, FetchFuture, FileOptions, Handover, Host, Job,
     Level, MoreTracks, Outcome, PublishOptions, Request, SourceId, SourceState, TargetFacts,
@@ -27,10 +27,6 @@ use tokio::task::JoinHandle;
 const RESTREAMERS: usize = 1_000;
 /// How long the steady state is measured.
 const STEADY: Duration = Duration::from_secs(20);
-/// Sources in a window of 20 ms, the default, are read at moments so far apart.
-const MOMENT: Duration = Duration::from_millis(5);
-/// The first of these moments.
-static FIRST: LazyLock<tokio::time::Instant> = LazyLock::new(tokio::time::Instant::now);
 /// KiB a restreamer, and percent of a core for all of them.
 const GOALS: (f64, f64) = (64.0, 1.0);
 
@@ -44,14 +40,12 @@ struct Live {
 
 impl Live {
     fn new(parked: oneshot::Sender<Instant>, upgrade: broadcast::Receiver<()>) -> Self {
-        // Spread, as dials are, but at the moments sources are read at:
-        // news come with media.
-        let moments = (SELDOM.as_millis() / MOMENT.as_millis()) as u32;
-        let early = MOMENT * (rand::random::<u32>() % moments);
+        // Spread, as dials are.
+        let early = SELDOM.mul_f64(rand::random());
         Self {
             born: Instant::now(),
             parked: Some(parked),
-            next: *FIRST + SELDOM + early,
+            next: news::due(tokio::time::Instant::now() + early, SELDOM),
             upgrade,
         }
     }
@@ -137,7 +131,7 @@ impl Host for Live {
             };
             tokio::select! {
                 () = tokio::time::sleep_until(self.next) => {
-                    self.next += SELDOM;
+                    self.next = news::due(self.next, SELDOM);
                     Wake::Facts(1)
                 }
                 () = timer => Wake::Timer,

@@ -6,7 +6,7 @@ use restreamd_tests::api::Api;
 use restreamd_tests::clip::Clip;
 use restreamd_tests::cluster::Cluster;
 use restreamd_tests::etcd::Etcd;
-use restreamd_tests::eventually::eventually;
+use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::log::Line;
 use restreamd_tests::player::Player;
 use restreamd_tests::source::Source;
@@ -16,6 +16,9 @@ use crate::{BINARY, SOON};
 
 /// In every run; `RESTREAMD_LEADER_KILLS` says how many instead.
 const FEW: u64 = 4;
+/// Renewals after which each of two nodes has had some: each asks three members 3.3 times
+/// a second.
+const RENEWED: f64 = 30.0;
 /// The longest gap between frames of a stream that nothing happened to, on a busy machine.
 const GAP: Duration = Duration::from_millis(1500);
 
@@ -45,6 +48,12 @@ fn deaths_of_etcd_leaders_fence_no_node_and_interrupt_no_stream() {
             let ready = Api::new(node.api).get("/readyz");
             assert_eq!(ready.status, 200, "{ready:?}");
         }
+        // Two deaths within one lease are another matter: every node renews first.
+        let before = cluster.etcd.renewals();
+        eventually("leases are renewed again", SOON, || {
+            let renewed = cluster.etcd.renewals() - before;
+            when(renewed >= RENEWED, || format!("{renewed} times"))
+        });
     }
     // Media went on meanwhile, and every node still takes writes.
     for (n, (player, pull)) in players.iter().zip(&pulls).enumerate() {

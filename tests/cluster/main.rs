@@ -9,6 +9,7 @@ mod invariant;
 mod kills;
 mod leaders;
 mod partition;
+mod placing;
 mod store;
 
 use std::time::Duration;

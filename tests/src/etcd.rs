@@ -439,6 +439,21 @@ impl Etcd {
             .sum()
     }
 
+    /// How often leases were renewed, as the members that run count it.
+    pub fn renewals(&self) -> f64 {
+        let running = self.members.iter().filter(|m| m.running.is_some());
+        let texts = running.filter_map(|member| member.ask("metrics"));
+        let of = |text: String| {
+            let line = |line: &str| {
+                line.strip_prefix("etcd_debugging_lease_renewed_total ")?
+                    .parse()
+                    .ok()
+            };
+            text.lines().find_map(line).unwrap_or(0.0)
+        };
+        texts.map(of).sum()
+    }
+
     /// Forgets the history before a revision.
     pub fn compact(&self, revision: u64) {
         self.ctl(&["compact", &revision.to_string()]);

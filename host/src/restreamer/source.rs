@@ -527,7 +527,7 @@ impl Reader {
             (state.state == SourceState::Flowing).then(|| state.flowed())
         };
         let on_air = self.stream.on_air() == Some(self.feed.id());
-        Instant::now() + news::gap(on_air, flowing)
+        news::due(Instant::now(), news::gap(on_air, flowing))
     }
 
     /// When the clock is to be looked at if nothing comes from now on.
