@@ -24,7 +24,7 @@ use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{self, Auth};
 use crate::cluster::{self, Cluster, Home, Identity, Membership, Proof};
-use crate::config::{Config, StoreKind};
+use crate::config::{Config, StoreKind, host_of};
 use crate::drain::Drain;
 use crate::figures::{Figures, Teller};
 use crate::flv::MediaDir;
@@ -132,21 +132,16 @@ impl App {
             capacity: config.limits.pulls,
             app_capacity: app_pulls(&config),
         };
-        let parts = (restreamers.clone(), streams.clone(), limits.clone());
-        let cluster = match shared {
-            true => member(&config, identity, store.clone(), parts, &drain)?,
-            false => {
-                let (restreamers, streams, limits) = parts;
-                Cluster::new(
-                    identity,
-                    store.clone(),
-                    restreamers,
-                    streams,
-                    limits,
-                    drain.clone(),
-                )
-            }
-        };
+        let membership = shared.then(|| membership(&config, &identity)).transpose()?;
+        let cluster = Cluster::new(
+            identity,
+            store.clone(),
+            restreamers.clone(),
+            streams.clone(),
+            limits.clone(),
+            drain.clone(),
+            membership,
+        );
         drain.spawn(cluster.clone().run().instrument(info_span!("cluster")));
         cluster.started().await;
         cluster.joined().await?;
@@ -295,31 +290,16 @@ fn is_shared(kind: &StoreKind) -> bool {
     }
 }
 
-/// One of many nodes.
-fn member(
-    config: &Config,
-    identity: Identity,
-    store: Arc<dyn Store>,
-    (restreamers, streams, limits): (Restreamers, Streams, Limits),
-    drain: &Drain,
-) -> anyhow::Result<Cluster> {
+/// What makes this node one of many.
+fn membership(config: &Config, identity: &Identity) -> anyhow::Result<Membership> {
     advertise::warn_of(&identity.address);
     let proof = std::env::var_os(cluster::proof::VARIABLE)
         .map(|path| Proof::open(Path::new(&path), identity.id.clone()));
-    let membership = Membership {
+    Ok(Membership {
         config: config.cluster.clone(),
         home: Some(Home::open(&config.data_dir)?),
         proof: proof.transpose()?,
-    };
-    Ok(Cluster::of_many(
-        identity,
-        store,
-        restreamers,
-        streams,
-        limits,
-        drain.clone(),
-        membership,
-    ))
+    })
 }
 
 /// A node that forgets keeps no compiled code either.
@@ -430,17 +410,10 @@ fn follow_swaps(plugins: &Plugins, restreamers: &Restreamers, drain: &Drain) {
 
 /// What this node is called: the advertised address and the machine's own name.
 fn own_names(config: &Config) -> Vec<String> {
-    let advertised = config.advertise.as_deref().map(|address| {
-        let host = match address.rsplit_once(':') {
-            Some((host, port))
-                if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) =>
-            {
-                host
-            }
-            _ => address,
-        };
-        host.trim_matches(['[', ']']).to_owned()
-    });
+    let advertised = config
+        .advertise
+        .as_deref()
+        .map(|address| host_of(address).to_owned());
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let names = advertised.into_iter().chain(machine);
     names

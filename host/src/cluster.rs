@@ -105,9 +105,7 @@ pub struct Node {
     pub sub_group: String,
     pub state: &'static str,
     pub publishers: u64,
-    pub subscribers: u64,
     pub restreamers: u64,
-    pub clients: u64,
     pub capacity: u64,
     /// Types it offers, with the digest of the plugin of each.
     pub plugins: BTreeMap<RestreamType, String>,
@@ -204,42 +202,10 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// This node alone, in front of a store that is its own: whoever has that needs no
-    /// claims. [`Cluster::run`] makes it work.
+    /// This node in front of a store. Without a membership it is alone and the store its
+    /// own: whoever has that needs no claims. With one it is one of many, and `streams` are
+    /// [`Streams::of_a_cluster`]. [`Cluster::run`] makes it work.
     pub fn new(
-        me: Identity,
-        store: Arc<dyn Store>,
-        restreamers: Restreamers,
-        streams: Streams,
-        limits: Limits,
-        drain: Drain,
-    ) -> Self {
-        Self::build(me, store, restreamers, streams, limits, drain, None)
-    }
-
-    /// The same of one of many nodes in front of one store. `streams` are
-    /// [`Streams::of_a_cluster`].
-    pub fn of_many(
-        me: Identity,
-        store: Arc<dyn Store>,
-        restreamers: Restreamers,
-        streams: Streams,
-        limits: Limits,
-        drain: Drain,
-        membership: Membership,
-    ) -> Self {
-        Self::build(
-            me,
-            store,
-            restreamers,
-            streams,
-            limits,
-            drain,
-            Some(membership),
-        )
-    }
-
-    fn build(
         me: Identity,
         store: Arc<dyn Store>,
         restreamers: Restreamers,
@@ -376,45 +342,32 @@ impl Cluster {
         groups.into_iter().collect()
     }
 
-    /// The nodes of a group that are there. What others serve is not counted here.
+    /// The nodes of a group that are there, as the store knows them.
     pub fn nodes(&self, group: &NodeGroup) -> Vec<Node> {
-        let streams = self.0.streams.snapshots();
-        let published = streams.iter().filter(|stream| stream.published).count() as u64;
-        let watched = streams.iter().map(|stream| stream.subscribers).sum();
         let roster = self.roster(group);
         let mirror = self.0.mirror.read();
         let mut restreamers: BTreeMap<&NodeId, u64> = BTreeMap::new();
         for (provision, assigned) in mirror.assigned(group) {
             *restreamers.entry(&assigned.node).or_default() += provision.streams.len() as u64;
         }
-        let node = |(id, record): (NodeId, NodeRecord)| {
-            let here = *group == self.0.me.group && id == self.0.me.id;
-            let claims = mirror.claims(group).map(|(_, claim)| &claim.value);
-            let publishers = match here {
-                true => published,
-                false => claims.filter(|c| c.published && c.node == id).count() as u64,
-            };
-            let subscribers = if here { watched } else { 0 };
-            Node {
-                restreamers: match here {
-                    true => self.0.restreamers.count() as u64,
-                    false => restreamers.get(&id).copied().unwrap_or_default(),
-                },
-                id,
-                group: group.clone(),
-                address: record.address,
-                role: record.role,
-                sub_group: record.sub_group,
-                state: match record.state {
-                    NodeState::InService => "INSERVICE",
-                    NodeState::Draining => "SOFT_SUNSET",
-                },
-                publishers,
-                subscribers,
-                clients: publishers + subscribers,
-                capacity: record.capacity,
-                plugins: record.plugins,
-            }
+        let mut publishers: BTreeMap<&NodeId, u64> = BTreeMap::new();
+        for (_, claim) in mirror.claims(group) {
+            *publishers.entry(&claim.value.node).or_default() += u64::from(claim.value.published);
+        }
+        let node = |(id, record): (NodeId, NodeRecord)| Node {
+            publishers: publishers.get(&id).copied().unwrap_or_default(),
+            restreamers: restreamers.get(&id).copied().unwrap_or_default(),
+            id,
+            group: group.clone(),
+            address: record.address,
+            role: record.role,
+            sub_group: record.sub_group,
+            state: match record.state {
+                NodeState::InService => "INSERVICE",
+                NodeState::Draining => "SOFT_SUNSET",
+            },
+            capacity: record.capacity,
+            plugins: record.plugins,
         };
         roster.into_iter().map(node).collect()
     }

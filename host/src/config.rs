@@ -249,6 +249,19 @@ pub enum Error {
     },
 }
 
+/// The name or address alone of a host with or without a port, as `advertise` has it.
+pub fn host_of(address: &str) -> &str {
+    let host = match address.rsplit_once(':') {
+        Some((host, port))
+            if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) =>
+        {
+            host
+        }
+        _ => address,
+    };
+    host.trim_matches(['[', ']'])
+}
+
 /// A key or its value is bad.
 pub fn bad(key: impl Into<String>, text: impl Into<String>) -> Error {
     Error::Key {
@@ -523,6 +536,19 @@ mod tests {
         load(text, &[], &[])
             .expect_err("must be refused")
             .to_string()
+    }
+
+    #[test]
+    fn the_host_of_an_address_has_no_port() {
+        for (address, host) in [
+            ("node.example", "node.example"),
+            ("node.example:1935", "node.example"),
+            ("10.0.0.1:1935", "10.0.0.1"),
+            ("[2001:db8::1]:1935", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            assert_eq!(host_of(address), host);
+        }
     }
 
     #[test]

@@ -144,18 +144,18 @@ impl Site {
             drain_timeout_ms: 10_000,
             ..Config::default()
         };
-        let cluster = Cluster::of_many(
+        let cluster = Cluster::new(
             me,
             reach.clone(),
             restreamers,
             streams.clone(),
             Limits::default(),
             drain.clone(),
-            Membership {
+            Some(Membership {
                 config,
                 home,
                 proof: None,
-            },
+            }),
         );
         let task = tokio::spawn(cluster.clone().run());
         cluster.started().await;

@@ -284,13 +284,13 @@ impl Moves {
         Some((txn.put(key, value), reason, placement))
     }
 
-    /// A move was done, or was not: where to.
-    pub(super) fn hear(&mut self, guid: &ProvisionGuid, now: Duration) -> Option<Placement> {
+    /// A move was done, or was not.
+    pub(super) fn hear(&mut self, guid: &ProvisionGuid, now: Duration) {
         // When it was done the mirror will say so, and nothing is due then.
         if let Some(due) = self.due.get_mut(guid) {
             due.at = now + RETRY;
         }
-        self.asked.remove(guid).map(|(_, placement)| placement)
+        self.asked.remove(guid);
     }
 }
 
@@ -529,8 +529,7 @@ mod tests {
         let moves = desk.after(Duration::ZERO);
         assert_eq!(moves.len(), 1);
         assert_ne!(moves[0].1.node.as_str(), "n1");
-        let placement = desk.moves.hear(&"p-1".parse().expect("legal"), desk.now);
-        assert_eq!(placement.map(|p| p.node), Some(moves[0].1.node.clone()));
+        desk.moves.hear(&"p-1".parse().expect("legal"), desk.now);
         desk.put("assignments/g/p-1", json!({"node": "n2", "epoch": 2}));
         desk.moves
             .look_at(&"p-1".parse().expect("legal"), &desk.mirror, desk.now);

@@ -55,6 +55,7 @@ impl Bench {
             streams.clone(),
             Limits::default(),
             drain,
+            None,
         );
         Self {
             cluster,

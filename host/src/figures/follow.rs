@@ -21,6 +21,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use super::delta::{MAX_LINE, Refused};
 use super::{FRESH, Figures, PATH, Peer, Peers};
 use crate::auth::{Auth, Errand};
+use crate::config::host_of;
 use crate::drain::Drain;
 use crate::id::NodeId;
 use crate::rtmp::dial::{self, Failure, reach_at};
@@ -163,7 +164,7 @@ impl Follower {
     }
 
     async fn follow(&self, heard: &mut bool) -> Result<(), Over> {
-        let name = self.peer.tls.as_deref().map(without_port);
+        let name = self.peer.tls.as_deref().map(host_of);
         let trust = match self.trust {
             Trust::Verify => dial::Trust::Verify,
             Trust::Skip => dial::Trust::Skip,
@@ -213,36 +214,5 @@ impl Follower {
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
         request
-    }
-}
-
-/// The name or address alone.
-fn without_port(address: &str) -> &str {
-    let host = match address.rsplit_once(':') {
-        Some((host, port))
-            if port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')) =>
-        {
-            host
-        }
-        _ => address,
-    };
-    host.trim_matches(['[', ']'])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_name_of_a_certificate_has_no_port() {
-        for (address, name) in [
-            ("node.example", "node.example"),
-            ("node.example:1935", "node.example"),
-            ("10.0.0.1:1935", "10.0.0.1"),
-            ("[2001:db8::1]:1935", "2001:db8::1"),
-            ("2001:db8::1", "2001:db8::1"),
-        ] {
-            assert_eq!(without_port(address), name);
-        }
     }
 }
