@@ -29,6 +29,8 @@ use crate::store::{Error, LeaseId};
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Streams of a lease that nobody renews end; longer than any pause between renewals.
 const IDLE: Duration = Duration::from_secs(30);
+/// Before a member that did not renew is asked again for whoever still waits.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Renewals of a lease that one member is asked for at a time: as many as are wanted while
 /// one is waited for.
@@ -159,8 +161,17 @@ impl Renewer {
                         tracing::debug!(error = %failure.into_error(), "not renewed here");
                     }
                 },
+                // An election may take longer than any one answer is waited for.
+                () = tokio::time::sleep(PAUSE), if under_way.is_empty() && self.is_waited_for(sent) => {
+                    under_way.push(self.once(sent, idle.take()));
+                }
             }
         }
+    }
+
+    /// Whether somebody waits for an answer that no member has given.
+    fn is_waited_for(&self, sent: u64) -> bool {
+        self.answered.receiver_count() > 0 && self.answered.borrow().turn < sent
     }
 
     fn publish(&self, turn: u64, ttl: Duration) {
