@@ -528,11 +528,9 @@ impl Stream {
             Content::Metadata => 0,
             _ => inner.wire_time(at),
         };
-        inner.ring.push(
-            at,
-            start,
-            inner.slab.media(unit.type_id(), wire_at, &unit.payload),
-        );
+        let kept = inner.ring.count();
+        let wire = (inner.slab).media(unit.type_id(), wire_at, &unit.payload, kept);
+        inner.ring.push(at, start, wire);
     }
 
     /// Nobody watches and the wire clock has run for long: it starts again at this keyframe.

@@ -77,6 +77,11 @@ impl Ring {
         self.next - self.frames.len() as u64
     }
 
+    /// How many frames are held.
+    pub fn count(&self) -> usize {
+        self.frames.len()
+    }
+
     /// The newest place where a subscriber can start.
     pub fn newest_start(&self) -> Option<&Frame> {
         let seq = self
