@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use restreamd_tests::appends::{Reigns, Violation, judge, log_of, logged};
+use restreamd_tests::appends::{Reigns, Violation, judge, log_of, logged, reigns};
 use restreamd_tests::clip::Clip;
 use restreamd_tests::cluster::Cluster;
 use restreamd_tests::etcd::Etcd;
@@ -15,7 +15,7 @@ use restreamd_tests::host::Builder;
 use restreamd_tests::netns;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::reader::Readers;
-use restreamd_tests::sightings::Fault;
+use restreamd_tests::sightings::{Fault, plays_of};
 use restreamd_tests::source::Source;
 
 use crate::failover::{announce, spread};
@@ -43,11 +43,10 @@ fn is_noticed(readers: &Readers, reigns: &Reigns) -> Result<(), String> {
 /// A node stands still for longer than its lease, and goes on without a way to etcd: only
 /// its own clock can tell it that it has lost its streams.
 fn stands_still_and_goes_on_cut_off(part: Option<&str>) {
-    let bench = partition::bench(|builder| match part {
+    let mut bench = partition::bench(|builder| match part {
         Some(part) => broken(builder, part),
         None => builder,
     });
-    let mut bench = bench;
     let pulls: Vec<_> = (0..2).map(|n| partition::pull(&bench, n)).collect();
     let (own, other) = (bench.nodes[0].client(), bench.nodes[1].client());
     for pull in &pulls {
@@ -67,15 +66,19 @@ fn stands_still_and_goes_on_cut_off(part: Option<&str>) {
         live_at(&other, pull, 2);
     }
     bench.nodes[0].thaw();
-    match part {
-        Some(_) => eventually("both judges notice", SOON, || {
+    if part.is_some() {
+        return eventually("both judges notice", SOON, || {
             is_noticed(&readers, &bench.reigns())
-        }),
-        None => {
-            holds("it goes on", A_WHILE, || Ok(()));
-            assert_eq!(judge(&bench.reigns()), []);
-            assert_eq!(readers.judge(&bench.reigns()), []);
-        }
+        });
+    }
+    holds("it goes on", A_WHILE, || Ok(()));
+    let reigns = bench.reigns();
+    assert_eq!(judge(&reigns), []);
+    assert_eq!(readers.judge(&reigns), []);
+    let sittings = readers.sittings();
+    for stream in cut.iter().map(|pull| pull.stream()) {
+        assert_eq!(reigns[stream].len(), 2, "it moved");
+        assert_eq!(plays_of(stream, &sittings), 2, "and was seen to");
     }
 }
 
@@ -116,14 +119,17 @@ fn leaves(part: Option<&str>) {
     let ended = cluster.nodes[0].drain();
     assert!(ended.success(), "{ended}");
     let logs: Vec<_> = cluster.nodes.iter().map(log_of).collect();
-    let reigns = restreamd_tests::appends::reigns(&logs);
-    match part {
-        Some(_) => is_noticed(&readers, &reigns).expect("both judges notice"),
-        None => {
-            assert_eq!(judge(&reigns), []);
-            assert_eq!(readers.judge(&reigns), []);
-        }
+    let left = places.iter().filter(|at| **at == 0).count();
+    let reigns = eventually("what moved is appended to", SOON, || {
+        let reigns = reigns(&logs);
+        let moved = reigns.values().filter(|reigns| reigns.len() == 2).count();
+        when(moved == left, || format!("{reigns:?}")).map(|()| reigns)
+    });
+    if part.is_some() {
+        return is_noticed(&readers, &reigns).expect("both judges notice");
     }
+    assert_eq!(judge(&reigns), []);
+    assert_eq!(readers.judge(&reigns), []);
 }
 
 #[test]
