@@ -23,7 +23,7 @@ use gate::Gates;
 use tracing::{Instrument, info, info_span, warn};
 
 use crate::auth::{self, Auth};
-use crate::cluster::{self, Cluster, Home, Identity, Membership, Proof};
+use crate::cluster::{self, Cluster, Home, Identity, Membership, Proof, Sabotage};
 use crate::config::{Config, StoreKind, host_of};
 use crate::drain::Drain;
 use crate::figures::{Figures, Teller};
@@ -299,6 +299,7 @@ fn membership(config: &Config, identity: &Identity) -> anyhow::Result<Membership
         config: config.cluster.clone(),
         home: Some(Home::open(&config.data_dir)?),
         proof: proof.transpose()?,
+        sabotage: Sabotage::asked_for(),
     })
 }
 

@@ -22,6 +22,7 @@ mod question;
 mod reconciler;
 pub mod record;
 mod roster;
+mod sabotage;
 #[cfg(test)]
 mod simulation;
 pub mod snapshot;
@@ -43,6 +44,7 @@ pub use home::{Home, HomeError};
 pub use mirror::Assignment;
 pub use proof::Proof;
 pub use record::{Holder, NodeRecord};
+pub use sabotage::Sabotage;
 pub use snapshot::ImportError;
 
 use crate::drain::Drain;
@@ -50,8 +52,8 @@ use crate::id::{AppName, NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamG
 use crate::limits::Limits;
 use crate::restreamer::Restreamers;
 use crate::store::{self, Store};
-use crate::stream::Streams;
-use crate::stream::gate::{Appends, since_boot};
+use crate::stream::gate::since_boot;
+use crate::stream::{Gate, Permit, Streams};
 use lease::Former;
 use member::Member;
 use mirror::Mirror;
@@ -131,6 +133,8 @@ pub struct Membership {
     pub home: Option<Home>,
     /// Where appends are logged, for tests.
     pub proof: Option<Proof>,
+    /// What is broken, for tests.
+    pub sabotage: Sabotage,
 }
 
 /// Why a node did not become a member of its cluster.
@@ -183,9 +187,18 @@ impl Inner {
         }
     }
 
-    fn appends(&self, stream: &StreamGuid, epoch: u64) -> Option<Arc<Appends>> {
-        let proof = self.membership.as_ref()?.proof.as_ref()?;
-        Some(proof.watch(stream, epoch))
+    fn permit(&self, stream: &StreamGuid, epoch: u64, gate: Gate) -> Permit {
+        let proof = self.membership.as_ref().and_then(|m| m.proof.as_ref());
+        Permit {
+            gate: self.sabotage().gate(gate),
+            epoch,
+            appends: proof.map(|proof| proof.watch(stream, epoch)),
+        }
+    }
+
+    fn sabotage(&self) -> Sabotage {
+        let membership = self.membership.as_ref();
+        membership.map(|m| m.sabotage).unwrap_or_default()
     }
 }
 

@@ -27,7 +27,7 @@ const ENV: &str = "RESTREAMD_";
 /// Variables of keys in tables: secrets that do not belong into a file.
 const IN_TABLES: [(&str, &str, &str); 1] = [("ETCD_PASSWORD", "etcd", "password")];
 /// Variables that are no keys: the file's own name, and what other commands read.
-const NOT_KEYS: [&str; 6] = [
+const NOT_KEYS: &[&str] = &[
     "CONFIG",
     "TOKEN",
     "API",
@@ -35,6 +35,9 @@ const NOT_KEYS: [&str; 6] = [
     "PASSWORD",
     // Tests ask for it, see cluster::proof.
     "APPEND_LOG",
+    // And for this, see cluster::sabotage; other builds refuse to start with it.
+    #[cfg(debug_assertions)]
+    "BREAK",
 ];
 /// More than a machine has ports or files for.
 const MAX_CONNECTIONS: usize = 1_000_000;

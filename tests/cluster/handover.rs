@@ -55,7 +55,7 @@ fn a_node_that_drains_hands_over_with_at_most_a_group_of_pictures_of_gap() {
         assert!(gap < GAP, "stream {n} stood still for {gap:?}");
     }
     let reigns = reigns(&logs);
-    judge(&reigns);
+    assert_eq!(judge(&reigns), []);
     for n in &moved {
         let of = &reigns[pulls[*n].stream()];
         let gap = of[1].first.saturating_sub(of[0].last);

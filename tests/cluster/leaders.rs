@@ -1,14 +1,18 @@
 //! etcd loses its leader, again and again: no node is fenced and no stream notices.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use restreamd_tests::api::Api;
+use restreamd_tests::appends::{judge, log_of, logged, reigns};
 use restreamd_tests::clip::Clip;
 use restreamd_tests::cluster::Cluster;
 use restreamd_tests::etcd::Etcd;
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::log::Line;
 use restreamd_tests::player::Player;
+use restreamd_tests::provision::Provision;
+use restreamd_tests::reader::Readers;
 use restreamd_tests::source::Source;
 
 use crate::failover::{pull, spread, status};
@@ -26,8 +30,8 @@ const GAP: Duration = Duration::from_millis(1500);
 fn deaths_of_etcd_leaders_fence_no_node_and_interrupt_no_stream() {
     let kills = std::env::var("RESTREAMD_LEADER_KILLS").ok();
     let kills = kills.map_or(FEW, |said| said.parse().expect("a number"));
-    let source = Source::open(&Clip::small());
-    let mut cluster = Cluster::start(BINARY, Etcd::three(), 2, |_, builder| builder);
+    let source = Source::stamped(Ipv4Addr::LOCALHOST.into(), &Clip::small());
+    let mut cluster = Cluster::start(BINARY, Etcd::three(), 2, |_, builder| logged(builder));
     let pulls: Vec<_> = (0..4).map(|n| pull(n, &source, true)).collect();
     let places = spread(&cluster, &pulls);
     let players: Vec<Player> = pulls
@@ -38,6 +42,8 @@ fn deaths_of_etcd_leaders_fence_no_node_and_interrupt_no_stream() {
     for player in &players {
         player.wait_for_more(30, SOON);
     }
+    let mut readers = Readers::attach(&cluster.nodes, pulls.iter().map(Provision::stream));
+    readers.wait_for_more(&cluster.nodes, 10, SOON);
     let begun = std::time::Instant::now();
     for _ in 0..kills {
         let leader = cluster.etcd.leader();
@@ -55,6 +61,13 @@ fn deaths_of_etcd_leaders_fence_no_node_and_interrupt_no_stream() {
             when(renewed >= RENEWED, || format!("{renewed} times"))
         });
     }
+    // Each stream was one node's all the time, and no reader at any node noticed.
+    readers.wait_for_more(&cluster.nodes, 10, SOON);
+    readers.assert_attached();
+    let reigns = reigns(&cluster.nodes.iter().map(log_of).collect::<Vec<_>>());
+    assert_eq!(judge(&reigns), []);
+    assert_eq!(readers.judge(&reigns), []);
+    assert!(reigns.values().all(|reigns| reigns.len() == 1));
     // Media went on meanwhile, and every node still takes writes.
     for (n, (player, pull)) in players.iter().zip(&pulls).enumerate() {
         player.wait_for_more(10, SOON);

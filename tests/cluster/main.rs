@@ -10,6 +10,8 @@ mod kills;
 mod leaders;
 mod partition;
 mod placing;
+#[cfg(debug_assertions)]
+mod sabotage;
 mod store;
 
 use std::time::Duration;

@@ -4,39 +4,50 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use restreamd_tests::api::Api;
+use restreamd_tests::appends::{Reigns, judge, log_of, logged, reigns};
 use restreamd_tests::clip::Clip;
 use restreamd_tests::cluster::node;
 use restreamd_tests::etcd::{Builder, Etcd};
 use restreamd_tests::eventually::{eventually, when};
-use restreamd_tests::host::TestHost;
+use restreamd_tests::host::{Builder as HostBuilder, TestHost};
 use restreamd_tests::netns;
 use restreamd_tests::network::Network;
 use restreamd_tests::provision::Provision;
+use restreamd_tests::reader::Readers;
 use restreamd_tests::source::Source;
 use serde_json::Value;
 
 use crate::{BINARY, SOON};
 
 /// The whole of a test.
-const WHOLE: Duration = Duration::from_secs(180);
+pub(crate) const WHOLE: Duration = Duration::from_secs(180);
 /// The lease's time, the time until it is noticed, and a dial on a busy machine.
-const MOVED: Duration = Duration::from_secs(15);
+pub(crate) const MOVED: Duration = Duration::from_secs(15);
 /// etcd's place; nodes are hosts 1 and 2.
-const ETCD: u8 = 100;
+pub(crate) const ETCD: u8 = 100;
 
-struct Bench {
-    network: Arc<Network>,
-    nodes: [TestHost; 2],
+pub(crate) struct Bench {
+    pub(crate) network: Arc<Network>,
+    /// Hosts 1 and 2.
+    pub(crate) nodes: [TestHost; 2],
     source: Source,
     _etcd: Etcd,
 }
 
-fn bench() -> Bench {
+impl Bench {
+    /// What the nodes logged so far.
+    pub(crate) fn reigns(&self) -> Reigns {
+        reigns(&self.nodes.each_ref().map(log_of))
+    }
+}
+
+/// Two nodes that log their appends; `change` has a last word on each.
+pub(crate) fn bench(change: impl Fn(HostBuilder) -> HostBuilder) -> Bench {
     let network = Network::new();
     let etcd = Builder::new().within(&network, ETCD, 1).start();
     let url = etcd.url();
     let start = |n: u8| {
-        let builder = node(BINARY, &url, n.into()).at(&network, n);
+        let builder = logged(change(node(BINARY, &url, n.into()).at(&network, n)));
         let lines = [
             "lease",
             "fenced",
@@ -50,7 +61,7 @@ fn bench() -> Bench {
             .start()
     };
     let nodes = [start(1), start(2)];
-    let source = Source::open_at(Network::own(), &Clip::small());
+    let source = Source::stamped(Network::own(), &Clip::small());
     Bench {
         network,
         nodes,
@@ -59,15 +70,28 @@ fn bench() -> Bench {
     }
 }
 
-fn at(status: &Value) -> u8 {
+pub(crate) fn at(status: &Value) -> u8 {
     let address = status["serverAddress"].as_str().unwrap_or_default();
     let last = address.rsplit('.').next().unwrap_or_default();
     last.parse().unwrap_or(0)
 }
 
-fn pull(bench: &Bench, n: usize) -> Provision {
+pub(crate) fn pull(bench: &Bench, n: usize) -> Provision {
     let (guid, stream) = (format!("cut-{n}"), format!("live/cut{n}"));
     Provision::pull(&guid, &stream, &bench.source.url("live/stream1")).with("persist", "true")
+}
+
+/// Readers of all these at both nodes, who have something.
+pub(crate) fn read(bench: &Bench, pulls: &[Provision]) -> Readers {
+    let mut readers = Readers::attach(&bench.nodes, pulls.iter().map(Provision::stream));
+    readers.wait_for_more(&bench.nodes, 10, SOON);
+    readers
+}
+
+pub(crate) fn live_at(api: &Api, pull: &Provision, node: u8) {
+    api.wait_for(pull.guid(), "it is LIVE at that node", MOVED, |s| {
+        s["state"] == "LIVE" && at(s) == node
+    });
 }
 
 #[test]
@@ -76,7 +100,7 @@ fn a_node_without_etcd_fences_itself_and_is_replaced_until_it_is_back() {
         "partition::a_node_without_etcd_fences_itself_and_is_replaced_until_it_is_back",
         WHOLE,
         || {
-            let bench = bench();
+            let bench = bench(|builder| builder);
             let pulls: Vec<_> = (0..4).map(|n| pull(&bench, n)).collect();
             let (own, other) = (bench.nodes[0].client(), bench.nodes[1].client());
             for (n, pull) in pulls.iter().enumerate() {
@@ -88,16 +112,15 @@ fn a_node_without_etcd_fences_itself_and_is_replaced_until_it_is_back() {
                 .filter(|pull| at(&own.status(pull.guid())) == 1)
                 .collect();
             assert!(!cut.is_empty(), "placement leaves a node out");
+            let mut readers = read(&bench, &pulls);
             bench.network.cut(1, ETCD);
             let begun = Instant::now();
             for pull in &cut {
-                other.wait_for(pull.guid(), "it is LIVE at the other", MOVED, |s| {
-                    s["state"] == "LIVE" && at(s) == 2
-                });
+                live_at(&other, pull, 2);
             }
             let moved = begun.elapsed();
             assert!(moved < MOVED, "{moved:?}");
-            // It says so, and its reads are answered; writes are not done.
+            // It says so, and its reads are answered; writes are refused.
             let ready = Api::new(bench.nodes[0].api).get("/readyz");
             assert_eq!(ready.status, 503, "{ready:?}");
             own.try_create(&[&pull(&bench, 9)]).error(503);
@@ -108,11 +131,16 @@ fn a_node_without_etcd_fences_itself_and_is_replaced_until_it_is_back() {
                 let ready = Api::new(bench.nodes[0].api).get("/readyz");
                 when(ready.status == 200, || format!("{ready:?}"))
             });
-            own.create(&pull(&bench, 9));
+            // Another one: what was refused may have been on its way, and is done now.
+            own.create(&pull(&bench, 10));
             for pull in &cut {
-                own.wait_for(pull.guid(), "it stays at the other", SOON, |s| {
-                    s["state"] == "LIVE" && at(s) == 2
-                });
+                live_at(&own, pull, 2);
+            }
+            readers.wait_for_more(&bench.nodes, 10, SOON);
+            assert_eq!(judge(&bench.reigns()), []);
+            assert_eq!(readers.judge(&bench.reigns()), []);
+            for pull in &cut {
+                assert_eq!(bench.reigns()[pull.stream()].len(), 2, "it moved once");
             }
         },
     );
@@ -124,7 +152,7 @@ fn nodes_that_do_not_reach_each_other_keep_what_they_run() {
         "partition::nodes_that_do_not_reach_each_other_keep_what_they_run",
         WHOLE,
         || {
-            let bench = bench();
+            let bench = bench(|builder| builder);
             let pulls: Vec<_> = (0..4).map(|n| pull(&bench, n)).collect();
             let (own, other) = (bench.nodes[0].client(), bench.nodes[1].client());
             let places: Vec<u8> = pulls
@@ -134,6 +162,7 @@ fn nodes_that_do_not_reach_each_other_keep_what_they_run() {
                     at(&own.wait_for_state(pull.guid(), "LIVE", SOON))
                 })
                 .collect();
+            let mut readers = read(&bench, &pulls);
             bench.network.cut(1, 2);
             restreamd_tests::eventually::holds("they stay", Duration::from_secs(8), || {
                 for (pull, place) in pulls.iter().zip(&places) {
@@ -148,6 +177,12 @@ fn nodes_that_do_not_reach_each_other_keep_what_they_run() {
             bench.network.join(1, 2);
             for node in &bench.nodes {
                 assert_eq!(Api::new(node.api).get("/readyz").status, 200);
+            }
+            readers.wait_for_more(&bench.nodes, 10, SOON);
+            assert_eq!(judge(&bench.reigns()), []);
+            assert_eq!(readers.judge(&bench.reigns()), []);
+            for (stream, reigns) in bench.reigns() {
+                assert_eq!(reigns.len(), 1, "{stream}: {reigns:?}");
             }
         },
     );

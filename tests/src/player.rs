@@ -14,8 +14,10 @@ use restreamd_rtmp::session::{
 use restreamd_rtmp::url::RtmpUrl;
 
 use crate::clip::{AUDIO, Clip, VIDEO, is_sequence_header};
+use crate::clock::since_boot;
 use crate::continuity::{breaks, fingerprint};
 use crate::eventually::eventually;
+use crate::stamp::Stamp;
 
 /// How long a read waits before the player looks whether it is to stop.
 const TICK: Duration = Duration::from_millis(20);
@@ -29,10 +31,14 @@ pub struct Frame {
     pub timestamp: u32,
     /// When it arrived.
     pub at: Instant,
+    /// The same by the clock of [`since_boot`].
+    pub arrived: Duration,
     /// Configures the codec rather than carrying a frame.
     pub sequence_header: bool,
     /// Fingerprint of the payload.
     pub hash: u64,
+    /// Which frame of its source it is, when that one says it.
+    pub stamp: Option<Stamp>,
 }
 
 #[derive(Debug, Default)]
@@ -241,8 +247,10 @@ fn note(seen: &Mutex<Seen>, media: &Media) {
         kind,
         timestamp: media.timestamp,
         at: Instant::now(),
+        arrived: since_boot(),
         sequence_header: is_sequence_header(kind, &media.payload),
         hash: fingerprint(&media.payload),
+        stamp: Stamp::of(&media.payload),
     };
     lock(seen).frames.push(frame);
 }

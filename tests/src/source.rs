@@ -58,6 +58,8 @@ pub struct Script {
     pub tls: Option<Certificate>,
     /// Where the clocks of its connections begin, in turn; at 0 without any.
     pub bases: Vec<u32>,
+    /// Each frame says which one it is, see [`crate::stamp`].
+    pub stamps: bool,
 }
 
 #[derive(Debug)]
@@ -83,11 +85,12 @@ impl Shared {
         *lock(&self.behaviour)
     }
 
-    fn next_base(&self) -> u32 {
+    /// The number of the next play, and where its clock begins.
+    fn next_play(&self) -> (usize, u32) {
         let play = self.plays.fetch_add(1, Ordering::Relaxed);
         let bases = &self.script.bases;
         let turn = play.checked_rem(bases.len());
-        turn.map_or(0, |turn| bases[turn])
+        (play, turn.map_or(0, |turn| bases[turn]))
     }
 
     fn clock(&self, base: u32) -> u32 {
@@ -122,6 +125,15 @@ impl Source {
     /// A source that plays `clip`, on another address of this machine.
     pub fn open_at(ip: IpAddr, clip: &Clip) -> Self {
         Self::at(ip, clip, Script::default())
+    }
+
+    /// A source of `clip` on this address, whose frames say which ones they are.
+    pub fn stamped(ip: IpAddr, clip: &Clip) -> Self {
+        let script = Script {
+            stamps: true,
+            ..Script::default()
+        };
+        Self::at(ip, clip, script)
     }
 
     /// A source that plays `clip` in its own way.

@@ -155,6 +155,7 @@ impl Site {
                 config,
                 home,
                 proof: None,
+                sabotage: Sabotage::None,
             }),
         );
         let task = tokio::spawn(cluster.clone().run());

@@ -146,6 +146,15 @@ impl Member {
         self.claims.held()
     }
 
+    /// Streams that provisions want here and whose claim this node lacks, with the epoch.
+    pub(super) fn lacking(&self) -> impl Iterator<Item = (&StreamGuid, u64)> {
+        let lacking = self.claims.lacking();
+        lacking.filter_map(|(stream, wish)| match wish {
+            Wish::Assigned { epoch, .. } => Some((stream, *epoch)),
+            Wish::Published => None,
+        })
+    }
+
     /// The gate of the membership, if there is one.
     pub(super) fn gate(&self) -> Option<Gate> {
         self.lease.term().map(|term| term.gate.clone())

@@ -121,7 +121,7 @@ impl Connection {
             }
             ServerEvent::Play { stream_id, .. } => {
                 self.session.accept_play(*stream_id);
-                self.playing = Some(Playing::new(*stream_id, shared.next_base()));
+                self.playing = Some(Playing::new(*stream_id, shared.next_play()));
             }
             _ => {}
         }

@@ -2,14 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use restreamd_rtmp::Message;
 
 use super::{Behaviour, Shared};
 use crate::clip::{AUDIO, Clip, Tag, VIDEO};
+use crate::clock::since_boot;
+use crate::stamp::Stamp;
 
 /// One run of the clip, in a loop, at its own speed.
 pub(super) struct Playing {
     stream_id: u32,
+    /// Which play of the source's it is.
+    play: usize,
+    /// Frames so far.
+    frames: u32,
     begun: Instant,
     next: usize,
     /// Where this connection's clock begins.
@@ -22,9 +29,11 @@ pub(super) struct Playing {
 }
 
 impl Playing {
-    pub(super) fn new(stream_id: u32, base: u32) -> Self {
+    pub(super) fn new(stream_id: u32, (play, base): (usize, u32)) -> Self {
         Self {
             stream_id,
+            play,
+            frames: 0,
             base,
             begun: Instant::now(),
             next: 0,
@@ -57,10 +66,23 @@ impl Playing {
                 timestamp,
                 type_id: tag.kind,
                 stream_id: self.stream_id,
-                payload: tag.body.clone(),
+                payload: self.payload(tag, shared.script.stamps),
             });
         }
         messages
+    }
+
+    fn payload(&mut self, tag: &Tag, stamps: bool) -> Bytes {
+        if !stamps || !matches!(tag.kind, AUDIO | VIDEO) || tag.is_sequence_header() {
+            return tag.body.clone();
+        }
+        let stamp = Stamp {
+            play: u32::try_from(self.play).unwrap_or(u32::MAX),
+            number: self.frames,
+            sent: since_boot(),
+        };
+        self.frames += 1;
+        stamp.on(&tag.body)
     }
 
     /// The next tag, when its time has come, and its timestamp over all loops.

@@ -53,7 +53,8 @@ pub(super) fn run(binary: &str, pulls: usize, kbps: u32) -> anyhow::Result<Told>
     let seen: Spread = players.iter().map(|p| p.longest_gap(begun)).collect();
 
     let reigns = reigns(&append_logs(&cluster));
-    judge(&reigns);
+    let violations = judge(&reigns);
+    ensure!(violations.is_empty(), "{violations:?}");
     let moved = reigns.values().filter(|reigns| reigns.len() > 1);
     let gaps: Spread = moved
         .map(|reigns| reigns[1].first.saturating_sub(reigns[0].last))

@@ -56,7 +56,8 @@ pub(super) fn run(binary: &str, pulls: usize, kbps: u32) -> anyhow::Result<Told>
     thread::sleep(LOOK * 20);
 
     let reigns = reigns(&append_logs(&cluster));
-    judge(&reigns);
+    let violations = judge(&reigns);
+    ensure!(violations.is_empty(), "{violations:?}");
     let lost = format!("n{KILLED}");
     let moved: Spread = reigns
         .values()
