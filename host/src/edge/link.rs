@@ -14,7 +14,7 @@ use tracing::{Instrument, debug, info, info_span};
 
 use super::Origin;
 use super::course::News;
-use crate::rtmp::dial::{Class, Dialed, Failure, Heard, Options};
+use crate::rtmp::dial::{Class, Dialed, Failure, Heard, Options, Patience};
 use crate::rtmp::policy::Policy;
 use crate::stream::{Feed, FeedId, Stream, Unit};
 
@@ -110,7 +110,11 @@ impl Puller {
 
     async fn pull(&mut self, to: SocketAddr, url: &RtmpUrl) -> Failure {
         let policy = Arc::new(Policy::only(to));
-        let dialed = Dialed::open(url, Purpose::Play, &Options::default(), &policy).await;
+        let options = Options {
+            patience: Patience::NODE,
+            ..Options::default()
+        };
+        let dialed = Dialed::open(url, Purpose::Play, &options, &policy).await;
         let mut dialed = match dialed {
             Ok(dialed) => dialed,
             Err(failure) => return failure,
