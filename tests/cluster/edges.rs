@@ -18,6 +18,8 @@ use crate::{SOON, nodes};
 
 /// The lease's time, the time until it is noticed, and two dials on a busy machine.
 const MOVED: Duration = Duration::from_secs(15);
+/// From the end of a stream until players everywhere are told, on a busy machine.
+const TOLD: Duration = Duration::from_secs(8);
 
 /// A pull that is live, and where.
 fn started(cluster: &Cluster, source: &Source, persist: bool) -> (Provision, usize) {
@@ -111,7 +113,7 @@ fn every_node_names_the_node_that_has_a_stream() {
     player.wait_for_more(1, SOON);
     // Its end is the end everywhere, and soon.
     drop(publisher);
-    eventually("the player is told", Duration::from_secs(8), || {
+    eventually("the player is told", TOLD, || {
         when(player.gone().is_some(), || {
             format!("{} frames", player.count())
         })
@@ -138,8 +140,16 @@ fn a_player_on_an_edge_plays_on_when_the_streams_node_dies() {
     player.wait_for_more(100, MOVED);
     player.assert_attached();
     player.assert_monotonic();
+    // One response goes on, on one timeline.
     curl.wait_for_more(100_000, MOVED);
     assert!(curl.is_running());
+    curl.assert_monotonic();
+    // It ends as a whole when the stream does.
+    api.delete(pull.guid());
+    let status = curl.wait(TOLD);
+    assert!(status.success(), "{status}");
+    curl.assert_whole();
+    curl.assert_monotonic();
 }
 
 #[test]
@@ -248,13 +258,22 @@ fn a_stream_that_is_deleted_ends_for_players_on_every_node() {
     let cluster = nodes(2);
     let (pull, at) = started(&cluster, &source, true);
     let players = [0, 1].map(|n| Player::attach(&cluster.nodes[n].url(pull.stream())));
+    let mut curls = [0, 1].map(|n| Recorder::start(&cluster.nodes[n].http(pull.stream()), &[]));
     players
         .iter()
         .for_each(|player| player.wait_for_more(20, SOON));
+    curls
+        .iter_mut()
+        .for_each(|curl| curl.wait_for_more(20_000, SOON));
     cluster.nodes[1 - at].client().delete(pull.guid());
-    eventually("the players are told", Duration::from_secs(8), || {
+    eventually("the players are told", TOLD, || {
         let left = players.iter().filter(|player| player.gone().is_none());
         let left = left.count();
         when(left == 0, || format!("{left} play on"))
     });
+    for curl in &mut curls {
+        let status = curl.wait(TOLD);
+        assert!(status.success(), "{status}");
+        curl.assert_whole();
+    }
 }
