@@ -28,6 +28,7 @@ pub mod http_flv;
 pub mod log;
 pub mod modern;
 pub mod multi_publisher;
+pub mod muzzle;
 pub mod netns;
 pub mod network;
 pub mod nginx;
