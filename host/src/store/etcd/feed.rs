@@ -203,6 +203,11 @@ impl Feed {
                     events: Vec::new(),
                 });
             }
+            // The answer to what was asked: it is served, and nothing is known to be new.
+            [] if !response.created() => self.ready.push_back(Batch {
+                revision: self.cursor,
+                events: Vec::new(),
+            }),
             events => {
                 let batches = batches(&self.source.space, &self.prefix, self.cursor, events);
                 self.ready.extend(batches);

@@ -7,11 +7,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::store::WORD;
+
 /// Without a word for so long it is asked for progress, …
-const QUIET: Duration = Duration::from_secs(5);
-/// … and left when it says nothing for so long then. Any node is without news for no longer
-/// than both, and the time a watch takes to begin.
-const ANSWER: Duration = Duration::from_secs(5);
+const QUIET: Duration = WORD.checked_div(2).expect("two is not zero");
+/// … and left when it says nothing for so long then.
+const ANSWER: Duration = QUIET;
 
 /// What to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -320,9 +320,16 @@ async fn a_watch_that_is_not_served_is_left_although_its_member_renews() {
 async fn a_watch_that_has_nothing_to_tell_is_kept() {
     let (_server, muzzle, store, mut watch) = muzzled().await;
     let before = muzzle.marked();
+    let from = watch.revision();
+    let follow = async {
+        loop {
+            let told = watch.next().await.unwrap();
+            assert_eq!((told.revision, told.events.len()), (from, 0));
+        }
+    };
     tokio::select! {
         () = renew(&store) => unreachable!("it renews for ever"),
-        told = watch.next() => panic!("{told:?}"),
+        () = follow => unreachable!("it is followed for ever"),
         // Longer than a watch that is not served is kept.
         () = tokio::time::sleep(Duration::from_secs(13)) => {}
     }
