@@ -89,6 +89,27 @@ fn players_on_another_node_cause_one_pull_that_ends_with_the_last_of_them() {
 }
 
 #[test]
+fn an_edge_keeps_the_latency_of_the_provision() {
+    let source = Source::open(&Clip::small());
+    let cluster = nodes(2);
+    let pull = pull(1, &source, false).with("latency", "250");
+    let api = cluster.nodes[0].client();
+    api.start(&pull);
+    let at = place(&live(&api, &pull, SOON, |_| true)).expect("it is somewhere");
+    let edge = &cluster.nodes[1 - at];
+    let player = Player::attach(&edge.url(pull.stream()));
+    player.wait_for_more(20, SOON);
+    let path = format!("/as/v1/streams/stream/{GROUP}?aggregate=false");
+    let api = edge.client();
+    eventually("the edge says so", SOON, || {
+        let all = api.anonymous().get(&path).list();
+        let mine = all.iter().find(|stream| stream["nodeRole"] == "edge");
+        let right = mine.is_some_and(|stream| stream["latencyMs"] == 250);
+        when(right, || format!("{all:?}"))
+    });
+}
+
+#[test]
 fn every_node_names_the_node_that_has_a_stream() {
     let clip = Clip::small();
     let source = Source::open(&clip);
