@@ -10,6 +10,7 @@
 //! there are no loops; every wait ends.
 
 mod course;
+mod dials;
 mod follow;
 mod link;
 #[cfg(test)]
@@ -28,7 +29,9 @@ use tracing::{Instrument, info_span};
 use crate::auth::{Auth, Errand};
 use crate::drain::Drain;
 use crate::id::{NodeId, StreamGuid};
+use crate::stream::latency::Latency;
 use crate::stream::{Elsewhere, Feeder, Stream, Streams};
+use dials::Dials;
 
 /// Who holds a stream, and where it is played from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +55,10 @@ pub trait Holders: Send + Sync {
     /// holds it, or is to feed it.
     fn exists(&self, stream: &StreamGuid) -> bool;
 
-    /// Changes whenever one of these may answer otherwise.
+    /// How long frames of the stream wait to be sent together, where its provision says.
+    fn latency(&self, stream: &StreamGuid) -> Option<Latency>;
+
+    /// Changes whenever a holder or what exists may be another.
     fn changes(&self) -> watch::Receiver<()>;
 }
 
@@ -79,6 +85,7 @@ struct Inner {
     auth: Auth,
     config: Config,
     drain: Drain,
+    dials: Arc<Dials>,
     /// One task each. Locked before the streams are.
     followed: Mutex<HashMap<StreamGuid, Followed>>,
 }
@@ -110,6 +117,7 @@ impl Edges {
             auth,
             config,
             drain,
+            dials: Arc::default(),
             followed: Mutex::default(),
         }));
         streams.set_elsewhere(Arc::new(edges.clone()));

@@ -189,9 +189,13 @@ pub struct Batch {
     /// Everything up to this revision has been told by this batch and those before it.
     pub revision: Revision,
     /// The changes in the transaction's order. Empty in a batch that tells progress only:
-    /// transactions went by that did not touch the prefix.
+    /// transactions went by that did not touch the prefix. At the revision of the batch
+    /// before, it says that nothing is new, see [`WORD`].
     pub events: Vec<Event>,
 }
+
+/// A watch that is served tells something in so long at most, be it that nothing is new.
+pub const WORD: Duration = Duration::from_secs(10);
 
 /// Follows the changes of a prefix. Holds no queue of its own: one that falls behind the
 /// store's bounded history gets [`Error::Compacted`], and its owner lists anew.

@@ -18,6 +18,8 @@ use crate::{SOON, nodes};
 
 /// The lease's time, the time until it is noticed, and two dials on a busy machine.
 const MOVED: Duration = Duration::from_secs(15);
+/// From the end of a stream until players everywhere are told, on a busy machine.
+const TOLD: Duration = Duration::from_secs(8);
 
 /// A pull that is live, and where.
 fn started(cluster: &Cluster, source: &Source, persist: bool) -> (Provision, usize) {
@@ -87,6 +89,27 @@ fn players_on_another_node_cause_one_pull_that_ends_with_the_last_of_them() {
 }
 
 #[test]
+fn an_edge_keeps_the_latency_of_the_provision() {
+    let source = Source::open(&Clip::small());
+    let cluster = nodes(2);
+    let pull = pull(1, &source, false).with("latency", "250");
+    let api = cluster.nodes[0].client();
+    api.start(&pull);
+    let at = place(&live(&api, &pull, SOON, |_| true)).expect("it is somewhere");
+    let edge = &cluster.nodes[1 - at];
+    let player = Player::attach(&edge.url(pull.stream()));
+    player.wait_for_more(20, SOON);
+    let path = format!("/as/v1/streams/stream/{GROUP}?aggregate=false");
+    let api = edge.client();
+    eventually("the edge says so", SOON, || {
+        let all = api.anonymous().get(&path).list();
+        let mine = all.iter().find(|stream| stream["nodeRole"] == "edge");
+        let right = mine.is_some_and(|stream| stream["latencyMs"] == 250);
+        when(right, || format!("{all:?}"))
+    });
+}
+
+#[test]
 fn every_node_names_the_node_that_has_a_stream() {
     let clip = Clip::small();
     let source = Source::open(&clip);
@@ -111,7 +134,7 @@ fn every_node_names_the_node_that_has_a_stream() {
     player.wait_for_more(1, SOON);
     // Its end is the end everywhere, and soon.
     drop(publisher);
-    eventually("the player is told", Duration::from_secs(8), || {
+    eventually("the player is told", TOLD, || {
         when(player.gone().is_some(), || {
             format!("{} frames", player.count())
         })
@@ -138,8 +161,16 @@ fn a_player_on_an_edge_plays_on_when_the_streams_node_dies() {
     player.wait_for_more(100, MOVED);
     player.assert_attached();
     player.assert_monotonic();
+    // One response goes on, on one timeline.
     curl.wait_for_more(100_000, MOVED);
     assert!(curl.is_running());
+    curl.assert_monotonic();
+    // It ends as a whole when the stream does.
+    api.delete(pull.guid());
+    let status = curl.wait(TOLD);
+    assert!(status.success(), "{status}");
+    curl.assert_whole();
+    curl.assert_monotonic();
 }
 
 #[test]
@@ -248,13 +279,22 @@ fn a_stream_that_is_deleted_ends_for_players_on_every_node() {
     let cluster = nodes(2);
     let (pull, at) = started(&cluster, &source, true);
     let players = [0, 1].map(|n| Player::attach(&cluster.nodes[n].url(pull.stream())));
+    let mut curls = [0, 1].map(|n| Recorder::start(&cluster.nodes[n].http(pull.stream()), &[]));
     players
         .iter()
         .for_each(|player| player.wait_for_more(20, SOON));
+    curls
+        .iter_mut()
+        .for_each(|curl| curl.wait_for_more(20_000, SOON));
     cluster.nodes[1 - at].client().delete(pull.guid());
-    eventually("the players are told", Duration::from_secs(8), || {
+    eventually("the players are told", TOLD, || {
         let left = players.iter().filter(|player| player.gone().is_none());
         let left = left.count();
         when(left == 0, || format!("{left} play on"))
     });
+    for curl in &mut curls {
+        let status = curl.wait(TOLD);
+        assert!(status.success(), "{status}");
+        curl.assert_whole();
+    }
 }

@@ -8,6 +8,7 @@ mod handover;
 mod invariant;
 mod kills;
 mod leaders;
+mod orphans;
 mod partition;
 mod placing;
 #[cfg(debug_assertions)]

@@ -8,13 +8,14 @@ use restreamd_tests::appends::{Reigns, judge, log_of, logged, reigns};
 use restreamd_tests::clip::Clip;
 use restreamd_tests::cluster::node;
 use restreamd_tests::etcd::{Builder, Etcd};
-use restreamd_tests::eventually::{eventually, when};
+use restreamd_tests::eventually::{eventually, holds, when};
 use restreamd_tests::host::{Builder as HostBuilder, TestHost};
 use restreamd_tests::netns;
 use restreamd_tests::network::Network;
+use restreamd_tests::player::Player;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::reader::Readers;
-use restreamd_tests::source::Source;
+use restreamd_tests::source::{Behaviour, Source};
 use serde_json::Value;
 
 use crate::{BINARY, SOON};
@@ -23,6 +24,10 @@ use crate::{BINARY, SOON};
 pub(crate) const WHOLE: Duration = Duration::from_secs(180);
 /// The lease's time, the time until it is noticed, and a dial on a busy machine.
 pub(crate) const MOVED: Duration = Duration::from_secs(15);
+/// A node that answers no ping is given up after so long (`Patience::NODE`), …
+const GIVEN_UP: Duration = Duration::from_secs(5);
+/// … and this much is allowed for what follows on a busy machine.
+const SLACK: Duration = Duration::from_secs(3);
 /// etcd's place; nodes are hosts 1 and 2.
 pub(crate) const ETCD: u8 = 100;
 
@@ -47,7 +52,7 @@ pub(crate) fn bench(change: impl Fn(HostBuilder) -> HostBuilder) -> Bench {
     let etcd = Builder::new().within(&network, ETCD, 1).start();
     let url = etcd.url();
     let start = |n: u8| {
-        let builder = logged(change(node(BINARY, &url, n.into()).at(&network, n)));
+        let builder = logged(node(BINARY, &url, n.into()).at(&network, n));
         let lines = [
             "lease",
             "fenced",
@@ -55,10 +60,8 @@ pub(crate) fn bench(change: impl Fn(HostBuilder) -> HostBuilder) -> Bench {
             "the store cannot be followed",
             "the store is unavailable",
         ];
-        lines
-            .iter()
-            .fold(builder, |b, line| b.announce(line))
-            .start()
+        let builder = lines.iter().fold(builder, |b, line| b.announce(line));
+        change(builder).start()
     };
     let nodes = [start(1), start(2)];
     let source = Source::stamped(Network::own(), &Clip::small());
@@ -164,7 +167,7 @@ fn nodes_that_do_not_reach_each_other_keep_what_they_run() {
                 .collect();
             let mut readers = read(&bench, &pulls);
             bench.network.cut(1, 2);
-            restreamd_tests::eventually::holds("they stay", Duration::from_secs(8), || {
+            holds("they stay", Duration::from_secs(8), || {
                 for (pull, place) in pulls.iter().zip(&places) {
                     for api in [&own, &other] {
                         let status = api.status(pull.guid());
@@ -184,6 +187,97 @@ fn nodes_that_do_not_reach_each_other_keep_what_they_run() {
             for (stream, reigns) in bench.reigns() {
                 assert_eq!(reigns.len(), 1, "{stream}: {reigns:?}");
             }
+        },
+    );
+}
+
+/// A pull that is live at one node, with a player at the other.
+fn watched(bench: &Bench, pull: &Provision) -> Player {
+    let api = bench.nodes[0].client();
+    api.start(pull);
+    let holder = at(&api.wait_for_state(pull.guid(), "LIVE", SOON));
+    let edge = &bench.nodes[usize::from(2 - holder)];
+    let player = Player::attach(&edge.url(pull.stream()));
+    player.wait_for_more(50, SOON);
+    player
+}
+
+#[test]
+fn players_of_an_edge_that_is_cut_off_from_the_holder_are_told_the_end_in_time() {
+    netns::inside(
+        "partition::players_of_an_edge_that_is_cut_off_from_the_holder_are_told_the_end_in_time",
+        WHOLE,
+        || {
+            const WAIT: Duration = Duration::from_secs(2);
+            let wait = i64::try_from(WAIT.as_millis()).expect("seconds");
+            let bench = bench(|builder| builder.set("cluster.orphan_wait_ms", wait));
+            let player = watched(&bench, &pull(&bench, 0));
+            bench.network.cut(1, 2);
+            let begun = Instant::now();
+            let told = eventually("the player is told", GIVEN_UP + WAIT + SLACK, || {
+                player.gone().ok_or("it waits".to_owned())
+            });
+            let after = begun.elapsed();
+            assert!(told.contains("the stream ended"), "{told}");
+            // Not before the patience and the wait are over.
+            assert!(after > Duration::from_secs(4) + WAIT, "{after:?}");
+            // The stream itself goes on, and is there again when the cut has healed.
+            bench.network.join(1, 2);
+            watched(&bench, &pull(&bench, 1));
+        },
+    );
+}
+
+#[test]
+fn players_of_an_edge_play_on_when_a_cut_heals_within_the_orphan_wait() {
+    netns::inside(
+        "partition::players_of_an_edge_play_on_when_a_cut_heals_within_the_orphan_wait",
+        WHOLE,
+        || {
+            let bench = bench(|builder| builder);
+            let player = watched(&bench, &pull(&bench, 0));
+            bench.network.cut(1, 2);
+            // Longer than the kernel would need to get over it by itself with the same
+            // connection, so that it is a new one that brings media again.
+            holds("it waits", GIVEN_UP + SLACK, || {
+                when(player.gone().is_none(), || format!("{:?}", player.gone()))
+            });
+            let silent = player.last_frame_age();
+            assert!(silent > GIVEN_UP, "the cut is none: {silent:?}");
+            bench.network.join(1, 2);
+            player.wait_for_more(100, SOON);
+            player.assert_attached();
+            player.assert_monotonic();
+            let lines = [0, 1].map(|n: usize| bench.nodes[n].logs()).concat();
+            let given_up = lines.iter().any(|line| line.contains("answers no ping"));
+            assert!(given_up, "the old connection lasted:\n{}", lines.join("\n"));
+        },
+    );
+}
+
+#[test]
+fn a_source_that_stalls_does_not_end_the_edge() {
+    netns::inside(
+        "partition::a_source_that_stalls_does_not_end_the_edge",
+        WHOLE,
+        || {
+            const STALLED: Duration = Duration::from_secs(10);
+            let wait = 1_000;
+            let bench = bench(|builder| builder.set("cluster.orphan_wait_ms", wait));
+            let player = watched(&bench, &pull(&bench, 0).with("stallMs", "off"));
+            bench.source.set(Behaviour::Silent);
+            holds("the player waits", STALLED, || {
+                when(player.gone().is_none(), || format!("{:?}", player.gone()))
+            });
+            let silent = player.last_frame_age();
+            assert!(silent > GIVEN_UP + SLACK, "no stall: {silent:?}");
+            bench.source.set(Behaviour::Play);
+            player.wait_for_more(50, SOON);
+            player.assert_monotonic();
+            let lines = [0, 1].map(|n: usize| bench.nodes[n].logs()).concat();
+            let pulls = lines.iter().filter(|l| l.contains("pulling from the node"));
+            assert_eq!(pulls.count(), 1, "{}", lines.join("\n"));
+            assert_eq!(bench.source.dials(), 1);
         },
     );
 }

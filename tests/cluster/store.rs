@@ -5,17 +5,23 @@ use std::time::{Duration, Instant};
 
 use restreamd_tests::api::{Api, provision_path};
 use restreamd_tests::certificate::Certificate;
+use restreamd_tests::clip::Clip;
 use restreamd_tests::cluster::{Cluster, node};
 use restreamd_tests::etcd::{Builder, Etcd};
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::host::TestHost;
 use restreamd_tests::provision::Provision;
+use restreamd_tests::source::Source;
 use serde_json::Value;
 
+use crate::failover::{self, announce, live, place};
 use crate::{BINARY, SOON, nodes};
 
 /// What a node answers within when etcd does not: `etcd.timeout_ms`, and time to say it.
 const REFUSAL: Duration = Duration::from_secs(8);
+/// A silent member is left within seconds, and a new leader found in as many; a member that
+/// answers but serves no watch would be left within this, too.
+const CARRIED_OUT: Duration = Duration::from_secs(15);
 /// What a node says of an etcd that is gone.
 const GONE: [&str; 3] = [
     "etcd cannot be watched",
@@ -89,6 +95,37 @@ fn while_etcd_is_away_reads_are_answered_and_writes_refused_and_then_all_is_well
     });
     has(&cluster.nodes[1], "stored-2");
     other.delete("stored-1");
+}
+
+#[test]
+fn a_delete_is_carried_out_while_any_one_member_of_etcd_stands_still() {
+    let source = Source::open(&Clip::small());
+    let mut cluster = Cluster::start(BINARY, Etcd::three(), 2, |_, builder| builder);
+    cluster.nodes.iter_mut().for_each(announce);
+    let apis = [0, 1].map(|n: usize| cluster.nodes[n].client());
+    // One of them is the one that a node watches at; which, only the node knows.
+    for member in 0..cluster.etcd.len() {
+        let pull = failover::pull(member, &source, true);
+        apis[0].start(&pull);
+        let at = place(&live(&apis[0], &pull, SOON, |_| true)).expect("it is somewhere");
+        eventually("the source is pulled", SOON, || {
+            let pulls = source.connections();
+            when(pulls == 1, || format!("{pulls} pulls"))
+        });
+        cluster.etcd.freeze(member);
+        apis[1 - at].delete(pull.guid());
+        eventually("its node lets the source go", CARRIED_OUT, || {
+            let pulls = source.connections();
+            when(pulls == 0, || format!("{pulls} pulls"))
+        });
+        for api in &apis {
+            eventually("it is no more at any node", CARRIED_OUT, || {
+                let answer = api.get(&provision_path(&format!("/{}", pull.guid())));
+                when(answer.status == 404, || format!("{answer:?}"))
+            });
+        }
+        cluster.etcd.thaw(member);
+    }
 }
 
 #[test]

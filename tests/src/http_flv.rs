@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use restreamd_rtmp::flv::Reader;
+use restreamd_rtmp::message::Message;
 use tempfile::TempDir;
 
+use crate::clip::{AUDIO, VIDEO};
 use crate::eventually::eventually;
 use crate::proc::Running;
 
@@ -75,6 +78,44 @@ impl Recorder {
             );
             Err(format!("{size} of {goal} bytes"))
         });
+    }
+
+    /// What was recorded so far.
+    ///
+    /// # Panics
+    /// When that is no FLV file.
+    pub fn messages(&self) -> Vec<Message> {
+        self.read().1
+    }
+
+    /// # Panics
+    /// When the recording is no file from its header to the end of its last tag.
+    pub fn assert_whole(&self) {
+        let (reader, messages) = self.read();
+        assert!(!messages.is_empty(), "nothing was recorded");
+        reader.finish().expect("the last tag is whole");
+    }
+
+    /// # Panics
+    /// When a timestamp of a track goes back, or there are none at all.
+    pub fn assert_monotonic(&self) {
+        let messages = self.messages();
+        for kind in [AUDIO, VIDEO] {
+            let times = messages.iter().filter(|one| one.type_id == kind);
+            let times: Vec<u32> = times.map(|one| one.timestamp).collect();
+            assert!(!times.is_empty(), "no frames of kind {kind}");
+            let back = times.windows(2).find(|pair| pair[0] > pair[1]);
+            assert_eq!(back, None, "timestamps of kind {kind} go back");
+        }
+    }
+
+    fn read(&self) -> (Reader, Vec<Message>) {
+        let mut reader = Reader::new();
+        let file = fs::read(self.file()).unwrap_or_default();
+        reader.buffer().extend_from_slice(&file);
+        let next = || reader.poll().expect("it is an FLV file");
+        let messages = std::iter::from_fn(next).collect();
+        (reader, messages)
     }
 
     /// Waits for the end of the response; 0 when it was complete.

@@ -29,6 +29,7 @@ pub mod http_flv;
 pub mod log;
 pub mod modern;
 pub mod multi_publisher;
+pub mod muzzle;
 pub mod netns;
 pub mod network;
 pub mod nginx;

@@ -62,11 +62,21 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 impl Player {
     /// Connects and asks to play.
     pub fn attach(url: &str) -> Self {
+        Self::begin(url, false)
+    }
+
+    /// The same, and stays after the end was told until the connection is closed; what it
+    /// heard in between is in [`Player::gone`].
+    pub fn attach_to_the_last(url: &str) -> Self {
+        Self::begin(url, true)
+    }
+
+    fn begin(url: &str, to_the_last: bool) -> Self {
         let seen = Arc::new(Mutex::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (url, notes, flag) = (url.to_owned(), Arc::clone(&seen), Arc::clone(&stop));
         let thread = thread::spawn(move || {
-            let reason = match play(&url, &notes, &flag) {
+            let reason = match play(&url, &notes, &flag, to_the_last) {
                 Ok(reason) => reason,
                 Err(e) => format!("{e:#}"),
             };
@@ -192,7 +202,12 @@ impl Drop for Player {
     }
 }
 
-fn play(url: &str, seen: &Mutex<Seen>, stop: &AtomicBool) -> anyhow::Result<String> {
+fn play(
+    url: &str,
+    seen: &Mutex<Seen>,
+    stop: &AtomicBool,
+    to_the_last: bool,
+) -> anyhow::Result<String> {
     let url = RtmpUrl::parse(url)?;
     let mut stream = TcpStream::connect((url.host(), url.port())).context("connecting")?;
     stream.set_nodelay(true)?;
@@ -210,11 +225,13 @@ fn play(url: &str, seen: &Mutex<Seen>, stop: &AtomicBool) -> anyhow::Result<Stri
         while let Some(output) = session.take_output() {
             stream.write_all(&output)?;
         }
+        let mut read = 0;
         match stream.read(&mut bytes) {
             Ok(0) => return Ok("the connection was closed".to_owned()),
             Ok(n) => {
                 session.buffer().extend_from_slice(&bytes[..n]);
                 session.received(n);
+                read = n;
             }
             Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(e) => return Err(e).context("reading"),
@@ -222,6 +239,10 @@ fn play(url: &str, seen: &Mutex<Seen>, stop: &AtomicBool) -> anyhow::Result<Stri
         while let Some(event) = session.poll()? {
             match event {
                 ClientEvent::Media(media) => note(seen, &media),
+                ClientEvent::Ended(end) if to_the_last => {
+                    let last = last_words(&mut stream, bytes[..read].to_vec(), stop)?;
+                    return Ok(format!("the stream ended: {end:?}{last}"));
+                }
                 ClientEvent::Ended(end) => return Ok(format!("the stream ended: {end:?}")),
                 ClientEvent::Rejected(rejection) => {
                     bail!("rejected: {} {}", rejection.code, rejection.description)
@@ -235,6 +256,32 @@ fn play(url: &str, seen: &Mutex<Seen>, stop: &AtomicBool) -> anyhow::Result<Stri
         stream.write_all(&output)?;
     }
     Ok("the test is over".to_owned())
+}
+
+/// The codes in what came with the end and after it, in order, and whether it was closed.
+fn last_words(
+    stream: &mut TcpStream,
+    mut heard: Vec<u8>,
+    stop: &AtomicBool,
+) -> anyhow::Result<String> {
+    let mut bytes = [0; 4096];
+    let mut closed = "";
+    while closed.is_empty() && !stop.load(Ordering::Relaxed) {
+        match stream.read(&mut bytes) {
+            Ok(0) => closed = ", closed",
+            Ok(n) => heard.extend_from_slice(&bytes[..n]),
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(e) => return Err(e).context("reading the end"),
+        }
+    }
+    let text = String::from_utf8_lossy(&heard);
+    let code = |part: &str| part.starts_with(|c: char| c.is_ascii_uppercase());
+    let words = text.split("NetStream.Play.").skip(1).filter(|p| code(p));
+    let word = |part: &str| {
+        let word: String = part.chars().take_while(char::is_ascii_alphabetic).collect();
+        format!(", {word}")
+    };
+    Ok(words.map(word).collect::<String>() + closed)
 }
 
 fn note(seen: &Mutex<Seen>, media: &Media) {

@@ -7,6 +7,8 @@ use super::{Cluster, mirror::Mirror};
 use crate::edge::{Holders, Origin};
 use crate::figures::{Peer, Peers};
 use crate::id::{NodeGroup, NodeId, StreamGuid};
+use crate::provision::ProvisionStream;
+use crate::stream::latency::Latency;
 
 impl Holders for Cluster {
     fn holder(&self, stream: &StreamGuid) -> Option<Origin> {
@@ -21,7 +23,12 @@ impl Holders for Cluster {
 
     fn exists(&self, stream: &StreamGuid) -> bool {
         let (mirror, group) = (self.0.mirror.read(), &self.0.me.group);
-        mirror.claim(group, stream).is_some() || is_to_be_fed(&mirror, group, stream)
+        mirror.claim(group, stream).is_some() || feeding(&mirror, group, stream).is_some()
+    }
+
+    fn latency(&self, stream: &StreamGuid) -> Option<Latency> {
+        let mirror = self.0.mirror.read();
+        feeding(&mirror, &self.0.me.group, stream)?.latency
     }
 
     fn changes(&self) -> watch::Receiver<()> {
@@ -29,16 +36,20 @@ impl Holders for Cluster {
     }
 }
 
-/// Whether a provision that feeds the stream was given to a node.
-fn is_to_be_fed(mirror: &Mirror, group: &NodeGroup, stream: &StreamGuid) -> bool {
-    let mut about = mirror.about(group, stream);
-    about.any(|guid| {
-        let Some((provision, Some(_))) = mirror.provision(group, guid) else {
-            return false;
-        };
-        let mut streams = provision.streams.iter();
-        streams.any(|one| one.feeds && one.guid == *stream)
-    })
+/// What a provision that was given to a node says of a stream that it feeds.
+fn feeding<'a>(
+    mirror: &'a Mirror,
+    group: &'a NodeGroup,
+    stream: &'a StreamGuid,
+) -> Option<&'a ProvisionStream> {
+    let given = |guid| match mirror.provision(group, guid) {
+        Some((provision, Some(_))) => Some(&provision.streams),
+        _ => None,
+    };
+    let streams = mirror.about(group, stream).filter_map(given).flatten();
+    streams
+        .into_iter()
+        .find(|one| one.feeds && one.guid == *stream)
 }
 
 impl Peers for Cluster {

@@ -93,6 +93,8 @@ pub(super) struct Lease {
     next: u128,
     renew_at: Duration,
     renewals: usize,
+    /// Nothing is heard of the store.
+    deaf: bool,
     notices: Vec<Notice>,
 }
 
@@ -116,8 +118,15 @@ impl Lease {
             next: bits,
             renew_at: Duration::ZERO,
             renewals: 0,
+            deaf: false,
             notices: Vec::new(),
         }
+    }
+
+    /// Whether the node hears of what changes in the store. One that does not carries out
+    /// what was taken from it long ago: it asks for no lease, and renews none.
+    pub(super) fn set_deaf(&mut self, deaf: bool) {
+        self.deaf = deaf;
     }
 
     /// The membership, as soon as the record is written.
@@ -168,6 +177,11 @@ impl Lease {
     /// What is due is asked.
     pub(super) fn tick(&mut self, now: Duration, out: &mut Vec<Question>) {
         match self.state {
+            State::Out { at } if at <= now && self.deaf => {
+                self.state = State::Out {
+                    at: now + self.timing.retry,
+                };
+            }
             State::Out { at } if at <= now => {
                 self.state = State::Asking;
                 out.push(question(Topic::Lease, Ask::Grant(self.timing.ttl), now));
@@ -180,7 +194,7 @@ impl Lease {
             && self.renew_at <= now
         {
             self.renew_at = now + self.timing.renew;
-            if self.renewals < RENEWALS {
+            if !self.deaf && self.renewals < RENEWALS {
                 self.renewals += 1;
                 let lease = term.lease;
                 out.push(question(Topic::Renewal(lease), Ask::KeepAlive(lease), now));
@@ -434,6 +448,33 @@ mod tests {
         );
         assert!(lease.notices().contains(&Notice::Entered));
         lease
+    }
+
+    #[test]
+    fn a_node_that_hears_nothing_renews_nothing_and_asks_for_no_lease_until_it_does() {
+        let mut lease = entered();
+        let gate = lease.term().expect("a member").gate.clone();
+        lease.set_deaf(true);
+        for at in (0..60_000).step_by(50) {
+            assert_eq!(tick(&mut lease, ms(at)), [], "at {at} ms");
+            assert!(lease.alarm() > Some(ms(at)), "it spins");
+        }
+        assert!(!gate.is_open_at(ms(3_000)));
+        lease.set_deaf(false);
+        let renewals = tick(&mut lease, ms(60_300));
+        assert!(
+            matches!(renewals[..], [Question { ask: Ask::KeepAlive(old), .. }] if {
+                let gone = hear(&mut lease, Topic::Renewal(old), ms(60_300), Err(Error::NoSuchLease), ms(60_310));
+                matches!(gone[..], [Question { ask: Ask::Grant(_), .. }])
+            })
+        );
+        // Without a lease it waits for news, too.
+        let mut lease = self::lease(None);
+        lease.set_deaf(true);
+        assert_eq!(tick(&mut lease, ms(0)), []);
+        assert_eq!(lease.alarm(), Some(ms(300)));
+        lease.set_deaf(false);
+        assert_eq!(tick(&mut lease, ms(300)).len(), 1);
     }
 
     #[test]

@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(12);
 struct Reach {
     store: Arc<Memory>,
     cut: AtomicBool,
+    /// Its watches tell nothing.
+    mute: Arc<AtomicBool>,
 }
 
 impl Reach {
@@ -61,7 +63,24 @@ impl Store for Reach {
 
     fn watch(&self, prefix: &str, from: Revision) -> BoxFuture<'_, Result<Watch, Error>> {
         let prefix = prefix.to_owned();
-        self.or_cut(move |store| store.watch(&prefix, from))
+        let mute = self.mute.clone();
+        let watch = async move {
+            let watch = self.or_cut(move |store| store.watch(&prefix, from)).await?;
+            Ok(Watch::new(
+                from,
+                futures_util::stream::unfold(watch, move |mut watch| {
+                    let mute = mute.clone();
+                    async move {
+                        let told = watch.next().await;
+                        while mute.load(Ordering::Relaxed) {
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                        }
+                        Some((told, watch))
+                    }
+                }),
+            ))
+        };
+        watch.boxed()
     }
 
     fn lease(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, Error>> {
@@ -127,6 +146,7 @@ impl Site {
         let reach = Arc::new(Reach {
             store: self.store.clone(),
             cut: AtomicBool::new(false),
+            mute: Arc::default(),
         });
         let me = Identity {
             id: name.parse().expect("legal"),
@@ -197,12 +217,16 @@ impl Site {
 
 impl Node {
     async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        self.until_within(PATIENCE, what, holds).await;
+    }
+
+    async fn until_within(&self, patience: Duration, what: &str, holds: impl Fn(&Self) -> bool) {
         let waits = async {
             while !holds(self) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let in_time = tokio::time::timeout(PATIENCE, waits).await;
+        let in_time = tokio::time::timeout(patience, waits).await;
         assert!(
             in_time.is_ok(),
             "{}: never {what}",
@@ -399,6 +423,44 @@ async fn a_node_that_cannot_reach_the_store_fences_itself_and_goes_on_when_it_ca
     assert!(begin.elapsed() < Duration::from_secs(1), "{begin:?}");
     feed.push(&keyframe(120));
     assert_eq!(held.on_air(), Some(feed.id()), "nobody had to restart it");
+}
+
+#[tokio::test]
+async fn a_node_that_hears_nothing_of_the_store_fences_itself_though_its_lease_is_renewed() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    a.sees(site.provision("p-1", "live/1", true).await).await;
+    a.distribute("p-1").await.expect("placed");
+    a.until("held", |a| a.permitted("live/1") == Some(1)).await;
+    // Its own writes are done, so only its ears fail.
+    a.reach.mute.store(true, Ordering::Relaxed);
+    let begin = std::time::Instant::now();
+    let fenced = |a: &Node| a.streams.fenced();
+    a.until_within(3 * store::WORD, "fenced", fenced).await;
+    assert!(begin.elapsed() > store::WORD, "{begin:?}");
+    assert!(a.cluster.ready().is_err_and(|why| why.contains("cluster")));
+    a.reach.mute.store(false, Ordering::Relaxed);
+    a.until("back", |a| {
+        a.cluster.ready().is_ok() && a.permitted("live/1").is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_only_quiet_is_not_fenced() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    // The revisions of a store that nobody changes stand still.
+    let quiet = tokio::time::sleep(3 * store::WORD);
+    let fenced = async {
+        while !a.streams.fenced() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = quiet => {}
+        () = fenced => panic!("it was fenced"),
+    }
 }
 
 #[tokio::test]

@@ -167,6 +167,11 @@ impl Member {
         }
     }
 
+    /// Whether the node hears of what changes in the store; see [`Lease::set_deaf`].
+    pub(super) fn set_deaf(&mut self, deaf: bool) {
+        self.lease.set_deaf(deaf);
+    }
+
     /// The mirror was read whole.
     pub(super) fn relisted(&mut self, mirror: &Mirror, now: Duration) {
         let mine = mirror.assigned(&self.group);

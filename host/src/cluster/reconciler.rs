@@ -28,6 +28,9 @@ use crate::stream::gate::since_boot;
 
 /// How long what a node that leaves has to say to the store may take.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Without a word of the store for so long the node does not know what it is to do. A watch
+/// that is not served was made anew by then.
+const DEAF: Duration = store::WORD.saturating_mul(2);
 /// When nothing is due.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -37,6 +40,8 @@ pub(super) async fn run(cluster: Cluster) {
     let mut driver = Driver {
         cluster,
         member,
+        heard: since_boot(),
+        deaf: false,
         questions: FuturesUnordered::new(),
     };
     driver.run().await;
@@ -47,6 +52,9 @@ struct Driver {
     cluster: Cluster,
     /// None when the node is alone.
     member: Option<Member>,
+    /// When the store last told anything, be it that nothing is new.
+    heard: Duration,
+    deaf: bool,
     questions: FuturesUnordered<BoxFuture<'static, Answered>>,
 }
 
@@ -103,11 +111,26 @@ impl Driver {
     }
 
     fn tick(&mut self) {
+        self.listen();
         let offers = || self.cluster.0.restreamers.offers();
         if let Some(member) = &mut self.member {
             let (mirror, now) = (self.cluster.0.mirror.read(), since_boot());
             member.offers(offers());
             member.tick(&mirror, &self.cluster.0.streams, now);
+        }
+    }
+
+    /// A member that hears nothing lets its lease end.
+    fn listen(&mut self) {
+        let silent = since_boot().saturating_sub(self.heard);
+        let deaf = silent > DEAF;
+        if let Some(member) = self.member.as_mut().filter(|_| deaf != self.deaf) {
+            match deaf {
+                true => warn!(?silent, "nothing is heard of the store: the lease ends"),
+                false => info!("the store is heard of again"),
+            }
+            member.set_deaf(deaf);
+            self.deaf = deaf;
         }
     }
 
@@ -234,6 +257,7 @@ impl Driver {
     }
 
     fn on_news(&mut self, news: News) {
+        self.heard = since_boot();
         match news {
             News::Whole(mirror, revision) => self.install(*mirror, revision),
             News::Batch(batch) => self.on_batch(batch),

@@ -36,6 +36,8 @@ pub(super) struct Seen {
 /// What the pull has told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum News {
+    /// The dial goes out; before, it waited for those of other streams.
+    Dialing,
     /// The holder grants the stream: it has media.
     Granted,
     /// The pull is over.
@@ -61,6 +63,8 @@ pub(super) enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pull {
     None,
+    /// Its dial waits for its turn.
+    Waiting,
     Dialing(Instant),
     Granted,
 }
@@ -102,6 +106,7 @@ impl Course {
     /// The pull of the last dial tells something.
     pub(super) fn hear(&mut self, news: News, now: Instant) {
         match news {
+            News::Dialing => self.pull = Pull::Dialing(now),
             News::Granted => {
                 self.pull = Pull::Granted;
                 self.retry = RETRY;
@@ -138,7 +143,7 @@ impl Course {
             }
             if other || (self.pull == Pull::None && now >= self.retry_at) {
                 self.target = Some(holder.clone());
-                self.pull = Pull::Dialing(now);
+                self.pull = Pull::Waiting;
                 return Step::Dial(holder.clone());
             }
             if self.pull == Pull::None {
@@ -166,7 +171,7 @@ impl Course {
         let reached = match self.pull {
             Pull::Granted => true,
             Pull::Dialing(since) => now.saturating_duration_since(since) >= CONNECT,
-            Pull::None => false,
+            Pull::None | Pull::Waiting => false,
         };
         if reached && seen.holder.is_some() {
             self.lost = None;
@@ -312,11 +317,22 @@ mod tests {
         let mut course = Course::new(CONFIG, true, now);
         let held = seen(Some(origin("a", 1)));
         assert!(matches!(course.step(&held, now), Step::Dial(_)));
+        course.hear(News::Dialing, now);
         // The play hangs there until it has some.
         for seconds in 6..120 {
             let at = now + Duration::from_secs(seconds);
             assert!(matches!(course.step(&held, at), Step::Wait(_)));
         }
+    }
+
+    #[test]
+    fn a_dial_that_still_waits_for_its_turn_has_reached_nobody() {
+        let now = Instant::now();
+        let mut course = Course::new(CONFIG, true, now);
+        let held = seen(Some(origin("a", 1)));
+        assert!(matches!(course.step(&held, now), Step::Dial(_)));
+        let (after, step) = until(&mut course, &held, now);
+        assert_eq!((after, step), (15_000, Step::End("no node has the stream")));
     }
 
     #[test]

@@ -76,6 +76,9 @@ impl<'a> Task<'a> {
                 }
                 now + LOOK
             } else {
+                // As where it is fed; a change there is as late here as viewers are noticed.
+                let latency = self.edges.0.holders.latency(self.stream.guid());
+                self.stream.set_latency(latency);
                 match self.course.step(&self.seen(), now) {
                     Step::Dial(origin) => {
                         self.dial(origin);
@@ -121,7 +124,8 @@ impl<'a> Task<'a> {
         info!(node = %origin.node, epoch = origin.epoch, "pulling from the node that has the stream");
         self.links += 1;
         let (token, tell) = (self.edges.token(), self.told.0.clone());
-        let link = Link::open(self.links, origin, &token, self.stream, tell);
+        let dials = &self.edges.0.dials;
+        let link = Link::open(self.links, origin, &token, self.stream, dials, tell);
         let before = self.link.replace(link);
         if let Some(before) = before.filter(|link| link.is_on_air(self.stream)) {
             self.former = Some(before);

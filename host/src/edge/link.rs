@@ -14,7 +14,8 @@ use tracing::{Instrument, debug, info, info_span};
 
 use super::Origin;
 use super::course::News;
-use crate::rtmp::dial::{Class, Dialed, Failure, Heard, Options};
+use super::dials::Dials;
+use crate::rtmp::dial::{Class, Dialed, Failure, Heard, Options, Patience};
 use crate::rtmp::policy::Policy;
 use crate::stream::{Feed, FeedId, Stream, Unit};
 
@@ -43,12 +44,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Dials at once.
+    /// Dials as soon as it is its turn.
     pub(super) fn open(
         id: u64,
         origin: Origin,
         token: &str,
         stream: &Arc<Stream>,
+        dials: &Arc<Dials>,
         tell: mpsc::Sender<Told>,
     ) -> Self {
         let feed = stream.relay(None);
@@ -59,6 +61,7 @@ impl Link {
             id,
             feed,
             stream: stream.clone(),
+            dials: dials.clone(),
             tell,
         };
         let pull = Box::pin(puller.run(origin.rtmp, url));
@@ -90,6 +93,7 @@ struct Puller {
     id: u64,
     feed: Feed,
     stream: Arc<Stream>,
+    dials: Arc<Dials>,
     tell: mpsc::Sender<Told>,
 }
 
@@ -110,8 +114,14 @@ impl Puller {
 
     async fn pull(&mut self, to: SocketAddr, url: &RtmpUrl) -> Failure {
         let policy = Arc::new(Policy::only(to));
-        let dialed = Dialed::open(url, Purpose::Play, &Options::default(), &policy).await;
-        let mut dialed = match dialed {
+        let options = Options {
+            patience: Patience::NODE,
+            ..Options::default()
+        };
+        let turn = self.dials.turn(to).await;
+        self.say(Word::News(News::Dialing)).await;
+        let dial = Dialed::open(url, Purpose::Play, &options, &policy);
+        let mut dialed = match turn.take(dial).await {
             Ok(dialed) => dialed,
             Err(failure) => return failure,
         };

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::dials::{AT_ONCE, TURN};
 use super::{Config, Edges, Holders, Origin};
 use crate::auth::{Auth, Errand, Secret, Settings};
 use crate::drain::Drain;
@@ -25,6 +26,7 @@ use crate::rtmp::connection::Context;
 use crate::rtmp::dial::{Class, Dialed, Failure, Heard, Options, OwnPulls};
 use crate::rtmp::listener::Listener;
 use crate::rtmp::policy::{self, Policy};
+use crate::stream::latency::Latency;
 use crate::stream::timeline::Lane;
 use crate::stream::unit::{Content, Unit};
 use crate::stream::{Batch, Feeder, Stream, Streams, Subscriber};
@@ -38,6 +40,7 @@ const LINGER: Duration = Duration::from_millis(300);
 #[derive(Clone, Default)]
 struct Board {
     holders: Arc<Mutex<HashMap<StreamGuid, Option<Origin>>>>,
+    latency: Arc<Mutex<Option<Latency>>>,
     changed: Arc<watch::Sender<()>>,
 }
 
@@ -78,6 +81,10 @@ impl Holders for View {
 
     fn exists(&self, stream: &StreamGuid) -> bool {
         self.board.holders.lock().contains_key(stream)
+    }
+
+    fn latency(&self, _: &StreamGuid) -> Option<Latency> {
+        *self.board.latency.lock()
     }
 
     fn changes(&self) -> watch::Receiver<()> {
@@ -605,4 +612,56 @@ async fn tracks_of_enhanced_rtmp_pass_as_they_are() {
             "a header"
         );
     }
+}
+
+#[tokio::test]
+async fn an_edge_keeps_the_window_of_the_streams_provision_and_follows_its_change() {
+    let board = Board::default();
+    let (a, b) = (Node::new("a", &board), Node::new("b", &board));
+    let source = a.streams.open(&guid()).expect("free");
+    let _feed = feed(&source, 1);
+    board.held(&guid(), &a, 1);
+    *board.latency.lock() = Latency::millis(250).ok();
+    let mut viewer = b.viewer(&guid());
+    viewer.sees(1).await;
+    let stream = b.streams.find(&guid()).expect("here");
+    assert_eq!(stream.window().as_millis(), 250);
+    *board.latency.lock() = Some(Latency::LOW);
+    eventually("it is low", || !stream.batches()).await;
+    *board.latency.lock() = None;
+    let default = Latency::default().window();
+    eventually("it is the node's", || stream.window() == default).await;
+}
+
+#[tokio::test]
+async fn many_streams_wanted_at_once_dial_their_node_a_few_at_a_time() {
+    let board = Board::default();
+    let b = Node::new("b", &board);
+    // A node that takes connections and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let silent = silent.expect("loopback");
+    let origin = Origin {
+        node: "a".parse().expect("legal"),
+        instance: "0".to_owned(),
+        epoch: 1,
+        rtmp: silent.local_addr().expect("bound"),
+    };
+    let names = (0..AT_ONCE + 8).map(|n| format!("live/many{n}"));
+    let names: Vec<StreamGuid> = names.map(|name| name.parse().expect("legal")).collect();
+    let holders = names
+        .iter()
+        .map(|name| (name.clone(), Some(origin.clone())));
+    board.holders.lock().extend(holders);
+    let _viewers: Vec<_> = names.iter().map(|name| b.viewer(name)).collect();
+    let mut dials = Vec::new();
+    while dials.len() < names.len() {
+        let (dial, _) = timeout(SOON, silent.accept())
+            .await
+            .expect("a dial")
+            .expect("one");
+        dials.push((dial, Instant::now()));
+    }
+    let [first, last, next] = [0, AT_ONCE - 1, AT_ONCE].map(|n| dials[n].1);
+    assert!(next - first > TURN / 2, "{:?} later", next - first);
+    assert!(next > last);
 }

@@ -131,7 +131,7 @@ impl rtmp::Host for Ctx {
                 flash_ver: options.flash_ver,
                 fc_subscribe: options.fc_subscribe,
                 trust,
-                feeds: None,
+                ..DialOptions::default()
             },
         };
         let opened = self.host.connect(&url, options);
@@ -158,7 +158,7 @@ impl rtmp::Host for Ctx {
                 flash_ver: options.flash_ver,
                 fc_subscribe: false,
                 trust,
-                feeds: None,
+                ..DialOptions::default()
             },
         };
         match self.host.publish(&url, options) {

@@ -9,6 +9,7 @@ mod failure;
 mod intake;
 mod lent;
 mod own;
+mod patience;
 mod publishing;
 mod reach;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use tracing::debug;
 
 pub use failure::{Class, Failure};
 pub use own::{Feeding, OwnPulls};
+pub use patience::Patience;
 pub use publishing::Publishing;
 pub use reach::{reach, reach_at};
 pub use scrub::Scrub;
@@ -43,13 +45,15 @@ pub use tls::{Trust, verifying};
 use super::outbox::Outbox;
 use super::policy::Policy;
 use intake::Intake;
+use patience::{Pulse, Verdict};
 use route::Route;
 use transport::Transport;
 
-/// A peer that receives our pings but says nothing gets one so often.
-const PING_EVERY: Duration = Duration::from_secs(10);
 /// A peer that takes nothing for so long is gone; what is left then is one TLS record.
 const FLUSH: Duration = Duration::from_secs(10);
+
+/// What is said of a peer that is given up.
+const SILENT: &str = "the peer is silent and answers no ping";
 
 /// All sources of a process are read at moments counted from here.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -69,6 +73,8 @@ pub struct Options {
     pub trust: Trust,
     /// What is dialed for, when it is to feed a stream of this node.
     pub feeds: Option<Feeding>,
+    /// How long it may be silent.
+    pub patience: Patience,
 }
 
 /// URLs of a player's page and file hold tokens and are not shown.
@@ -103,7 +109,7 @@ pub struct Dialed {
     outbox: Outbox,
     /// The secrets of all URLs on the way here: peers repeat what they were asked for.
     scrub: Scrub,
-    heard: Instant,
+    pulse: Pulse,
     born: Instant,
     intake: Intake,
     /// While it leads to this node itself.
@@ -179,7 +185,7 @@ impl Dialed {
             event: None,
             outbox: Outbox::default(),
             scrub: Scrub::default(),
-            heard: now,
+            pulse: Pulse::new(options.patience, now),
             born: now,
             intake: Intake::new(*EPOCH, now),
             _own: own,
@@ -343,24 +349,27 @@ impl Dialed {
         }
     }
 
-    /// Waits for bytes; a peer that is silent for long is pinged.
+    /// Waits for bytes; a peer that is silent for long is pinged, or given up.
     async fn wait(&mut self) -> io::Result<Option<usize>> {
         let room = self.intake.size();
         let receiving = self.io.receive(self.session.buffer(), room);
-        match tokio::time::timeout_at(self.heard + PING_EVERY, receiving).await {
-            Ok(read) => Ok(Some(self.received(read?, room))),
-            Err(_) => {
-                self.heard = Instant::now();
+        if let Ok(read) = tokio::time::timeout_at(self.pulse.due(), receiving).await {
+            return Ok(Some(self.received(read?, room)));
+        }
+        match self.pulse.verdict(Instant::now()) {
+            Verdict::Ping => {
                 self.session.ping(self.born.elapsed().as_millis() as u32);
                 Ok(None)
             }
+            Verdict::GiveUp => Err(io::Error::new(io::ErrorKind::TimedOut, SILENT)),
         }
     }
 
     fn received(&mut self, read: usize, room: usize) -> usize {
-        self.heard = Instant::now();
+        let now = Instant::now();
+        self.pulse.heard(now);
         self.session.received(read);
-        self.intake.took(read, room, self.heard);
+        self.intake.took(read, room, now);
         read
     }
 }
@@ -377,7 +386,7 @@ mod tests {
     use restreamd_rtmp::message::type_id;
     use tokio::io::AsyncReadExt;
 
-    use super::rehearsal::{media, ping};
+    use super::rehearsal::{media, ping, pong};
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -418,5 +427,45 @@ mod tests {
         assert_eq!(heard, (0..FRAMES).collect::<Vec<_>>());
         drop(sending.await);
         reading.abort();
+    }
+
+    /// A granted connection to a peer that a test plays.
+    fn rehearsed(patience: Patience) -> (Dialed, tokio::io::DuplexStream) {
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let url = RtmpUrl::parse("rtmp://h/live/s").expect("legal");
+        let mut dialed = Dialed::rehearsed(&url, near);
+        dialed.pulse = Pulse::new(patience, Instant::now());
+        (dialed, far)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_answers_no_ping_is_given_up() {
+        let (mut dialed, _far) = rehearsed(Patience::NODE);
+        let begin = Instant::now();
+        let failure = dialed.next().await.expect_err("nobody is there");
+        assert_eq!(failure.class, Class::Timeout, "{failure}");
+        let after = begin.elapsed().as_millis();
+        assert!((5_000..5_100).contains(&after), "{after}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_media_stays_while_it_answers_and_a_stranger_in_any_case() {
+        let hour = Duration::from_secs(3_600);
+        let (mut dialed, mut far) = rehearsed(Patience::NODE);
+        let answering = tokio::spawn(async move {
+            let (mut asked, mut pings) = ([0; 64], 0);
+            while far.read(&mut asked).await.is_ok_and(|read| read > 0) {
+                pings += u32::from(far.write_all(&pong()).await.is_ok());
+            }
+            pings
+        });
+        let heard = tokio::time::timeout(hour, dialed.next()).await;
+        assert!(heard.is_err(), "{heard:?}");
+        drop(dialed);
+        let pings = answering.await.expect("no panic");
+        assert!((1_700..=1_800).contains(&pings), "{pings}");
+        let (mut dialed, _far) = rehearsed(Patience::STRANGER);
+        let heard = tokio::time::timeout(hour, dialed.next()).await;
+        assert!(heard.is_err(), "{heard:?}");
     }
 }

@@ -142,6 +142,7 @@ suite! {
     watch_tells_batches_in_order
     watch_begins_after_its_revision
     watch_tells_progress_without_matches
+    quiet_watch_says_that_nothing_is_new
     watch_waits_for_what_comes
     dropped_wait_loses_nothing
     watch_of_forgotten_history_is_compacted

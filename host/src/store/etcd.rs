@@ -11,6 +11,7 @@ mod feed;
 mod import;
 mod member;
 mod members;
+mod quiet;
 mod renewal;
 mod replica;
 mod space;

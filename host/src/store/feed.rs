@@ -4,13 +4,17 @@
 //! store by what it has yet to tell, then says that the store is closed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::ledger::Ledger;
-use super::{Batch, Error, Revision, Watch};
+use super::{Batch, Error, Revision, WORD, Watch};
+
+/// After so long without a change it says that there is none.
+const QUIET: Duration = WORD.checked_div(2).expect("two is not zero");
 
 /// What readers and watches share with the writer.
 pub(super) struct Shared {
@@ -55,7 +59,15 @@ impl Feed {
                 self.cursor = batch.revision;
                 return Ok(batch);
             }
-            self.applied.changed().await.map_err(|_| Error::Closed)?;
+            match tokio::time::timeout(QUIET, self.applied.changed()).await {
+                Ok(changed) => changed.map_err(|_| Error::Closed)?,
+                Err(_) => {
+                    return Ok(Batch {
+                        revision: self.cursor,
+                        events: Vec::new(),
+                    });
+                }
+            }
         }
     }
 }

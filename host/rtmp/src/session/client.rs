@@ -281,8 +281,11 @@ impl ClientSession {
         self.link.output_pending()
     }
 
-    /// Sends a ping; the answer is [`ClientEvent::Pong`].
+    /// Sends a ping; the answer is [`ClientEvent::Pong`]. Nothing while the handshake is
+    /// under way, which it would break.
     pub fn ping(&mut self, timestamp: u32) {
-        self.link.control(Control::Ping(timestamp));
+        if self.phase != Phase::Handshake {
+            self.link.control(Control::Ping(timestamp));
+        }
     }
 }

@@ -173,6 +173,14 @@ fn player_that_leaves_is_reported() {
 }
 
 #[test]
+fn a_ping_during_the_handshake_is_left_out() {
+    let mut client = ClientSession::new(config(URL, Purpose::Play));
+    let first = client.take_output().expect("it begins");
+    client.ping(1);
+    assert_eq!((first.len(), client.output_pending()), (1 + 1536, 0));
+}
+
+#[test]
 fn pings_are_answered_in_both_directions() {
     let mut pair = Pair::new(config(URL, Purpose::Play), 1);
     pair.run(accept);

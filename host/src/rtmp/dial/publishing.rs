@@ -17,7 +17,8 @@ use restreamd_rtmp::url::RtmpUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{Class, Dialed, Failure, Options, PING_EVERY, lent};
+use super::patience::Verdict;
+use super::{Class, Dialed, Failure, Options, SILENT, lent};
 use crate::rtmp::policy::Policy;
 
 /// What the kernel may hold beside what is on its way: what to leave out stays our decision,
@@ -129,7 +130,7 @@ impl Publishing {
             io,
             session,
             outbox,
-            heard,
+            pulse,
             born,
             intake,
             ..
@@ -154,18 +155,21 @@ impl Publishing {
             read = reader.read_buf(buffer) => match read {
                 Ok(0) => Err(Failure::new(Class::Closed, "the peer closed the connection")),
                 Ok(read) => {
-                    *heard = Instant::now();
+                    let now = Instant::now();
+                    pulse.heard(now);
                     session.received(read);
-                    intake.took(read, room, *heard);
+                    intake.took(read, room, now);
                     Ok(())
                 }
                 Err(error) => Err(Failure::io("receiving", &error)),
             },
-            () = tokio::time::sleep_until(*heard + PING_EVERY) => {
-                *heard = Instant::now();
-                session.ping(born.elapsed().as_millis() as u32);
-                Ok(())
-            }
+            () = tokio::time::sleep_until(pulse.due()) => match pulse.verdict(Instant::now()) {
+                Verdict::Ping => {
+                    session.ping(born.elapsed().as_millis() as u32);
+                    Ok(())
+                }
+                Verdict::GiveUp => Err(Failure::new(Class::Timeout, SILENT)),
+            },
         }
     }
 }

@@ -61,7 +61,7 @@ impl Dialed {
             event: None,
             outbox: Outbox::default(),
             scrub: Scrub::default(),
-            heard: now,
+            pulse: super::Pulse::new(super::Patience::STRANGER, now),
             born: now,
             intake: super::Intake::new(now, now),
             _own: None,
@@ -89,7 +89,16 @@ pub(crate) fn media(kind: u8, timestamp: u32, payload: &[u8]) -> Vec<u8> {
 
 /// A ping as the server of a rehearsal sends it.
 pub(crate) fn ping() -> Vec<u8> {
-    let payload = bytes::Bytes::from_static(&[0, 6, 0, 0, 0, 1]);
+    user_control(&[0, 6, 0, 0, 0, 1])
+}
+
+/// The answer to one.
+pub(crate) fn pong() -> Vec<u8> {
+    user_control(&[0, 7, 0, 0, 0, 1])
+}
+
+fn user_control(payload: &'static [u8]) -> Vec<u8> {
+    let payload = bytes::Bytes::from_static(payload);
     let (head, rest) = Wire::media(type_id::USER_CONTROL, 0, &payload).for_stream(0);
     [&head[..], &rest[..]].concat()
 }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::{DEADLINE, LONG, Promises, Tested, done, event_keys, next, next_events, put};
-use crate::store::{Batch, Entry, Error, Event, Revision, Txn};
+use crate::store::{Batch, Entry, Error, Event, Revision, Txn, WORD};
 
 /// Where a watch of an empty store begins.
 async fn begin(store: &Tested) -> Revision {
@@ -88,6 +88,19 @@ pub(super) async fn watch_tells_progress_without_matches(store: Tested) {
     while watch.revision() < told {
         assert_eq!(next(&mut watch).await.unwrap().events, []);
     }
+}
+
+pub(super) async fn quiet_watch_says_that_nothing_is_new(store: Tested) {
+    let mut watch = store.watch("a", begin(&store).await).await.unwrap();
+    let mut told = None;
+    while told != Some(watch.revision()) {
+        told = Some(watch.revision());
+        // Time enough for a busy machine beyond what is promised.
+        let batch = timeout(WORD + DEADLINE, watch.next()).await.unwrap();
+        assert_eq!(batch.unwrap().events, []);
+    }
+    let revision = put(&store, "a", "").await;
+    assert_eq!(next_events(&mut watch).await.revision, revision);
 }
 
 pub(super) async fn watch_waits_for_what_comes(store: Tested) {

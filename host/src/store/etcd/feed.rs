@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{Event as RawEvent, EventType, WatchOptions, WatchResponse, WatchStream};
 use futures_util::stream;
@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::failure::Failure;
 use super::member::Member;
 use super::members::Members;
+use super::quiet::{Quiet, Step};
 use super::space::{Space, raw, revision};
 use crate::store::{Batch, Error, Event, Revision, Watch};
 
@@ -47,6 +48,8 @@ struct Feed {
     prefix: String,
     cursor: Revision,
     stream: Option<Open>,
+    /// Where it was watched last, when that was left.
+    left: Option<Arc<Member>>,
     ready: VecDeque<Batch>,
 }
 
@@ -54,6 +57,7 @@ struct Feed {
 struct Open {
     at: Arc<Member>,
     stream: WatchStream,
+    quiet: Quiet,
 }
 
 /// Begins a watch after `from`, without a look at whether that is still known.
@@ -63,6 +67,7 @@ pub(super) fn watch(source: Source, prefix: &str, from: Revision) -> Watch {
         prefix: prefix.to_owned(),
         cursor: from,
         stream: None,
+        left: None,
         ready: VecDeque::new(),
     };
     let batches = stream::unfold(feed, |mut feed| async { Some((feed.next().await, feed)) });
@@ -95,21 +100,39 @@ impl Feed {
             match tokio::time::timeout(LOOK, open.stream.message()).await {
                 Ok(Ok(Some(response))) => {
                     open.at.answered();
+                    open.quiet = Quiet::new(Instant::now());
                     return Some(Ok(response));
                 }
                 Ok(Ok(None)) => return None,
                 Ok(Err(error)) => return Some(Err(Failure::of(error))),
-                Err(_) if self.source.is_deaf(&open.at) => {
+                Err(_) => {}
+            }
+            let step = match self.source.is_deaf(&open.at) {
+                true => Step::Leave,
+                false => open.quiet.step(Instant::now()),
+            };
+            match step {
+                Step::Wait => {}
+                Step::Ask => open.stream.request_progress().await.ok()?,
+                Step::Leave => {
+                    info!(
+                        member = open.at.endpoint(),
+                        "etcd's watch is silent and is left"
+                    );
                     open.at.forget();
+                    self.left = Some(Arc::clone(&open.at));
                     return None;
                 }
-                Err(_) => {}
             }
         }
     }
 
-    async fn open(&self) -> Open {
-        let mut turn = 0;
+    async fn open(&mut self) -> Open {
+        let left = self.left.take();
+        let mut turn = usize::from(left.is_some_and(|left| {
+            // Better at another; the first is the last to be tried.
+            Arc::ptr_eq(&left, self.source.members.at(0))
+        }));
         loop {
             let at = Arc::clone(self.source.members.at(turn));
             let (key, from) = (self.source.space.mark(), raw(self.cursor.saturating_add(1)));
@@ -131,7 +154,8 @@ impl Feed {
                     if turn >= LOUD {
                         info!(member = at.endpoint(), "etcd is watched again");
                     }
-                    return Open { at, stream };
+                    let quiet = Quiet::new(Instant::now());
+                    return Open { at, stream, quiet };
                 }
                 Err(failure) if turn == LOUD => {
                     warn!(error = %failure.into_error(), "etcd cannot be watched; trying on");
@@ -179,6 +203,11 @@ impl Feed {
                     events: Vec::new(),
                 });
             }
+            // The answer to what was asked: it is served, and nothing is known to be new.
+            [] if !response.created() => self.ready.push_back(Batch {
+                revision: self.cursor,
+                events: Vec::new(),
+            }),
             events => {
                 let batches = batches(&self.source.space, &self.prefix, self.cursor, events);
                 self.ready.extend(batches);

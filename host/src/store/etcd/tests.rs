@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use restreamd_tests::certificate::Certificate;
 use restreamd_tests::etcd::{Builder, Etcd as Server};
+use restreamd_tests::muzzle::Muzzle;
 use tokio::time::timeout;
 
 use super::Etcd;
@@ -265,6 +266,76 @@ async fn a_silent_member_is_left_for_another() {
         assert!(begun.elapsed() < Duration::from_secs(15), "{begun:?}");
         server.thaw(member);
     }
+}
+
+/// Renews without an end, as a node does, and each time in time.
+async fn renew(store: &Etcd) {
+    let lease = store.lease(TTL).await.unwrap();
+    loop {
+        let renewed = timeout(Duration::from_secs(2), store.keep_alive(lease)).await;
+        renewed.expect("in time").unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// An empty space, seen through a muzzle on its watches, and a watch of it.
+async fn muzzled() -> (Arc<Server>, Muzzle, Etcd, Watch) {
+    let server = server();
+    let prefix = format!("/test{}/", PREFIXES.fetch_add(1, Ordering::Relaxed));
+    let muzzle = Muzzle::before(server.endpoints().parse().unwrap(), &prefix);
+    let settings = config::Etcd {
+        prefix,
+        ..config::Etcd::default()
+    };
+    let store = with(&format!("etcd://{}", muzzle.addr()), &settings);
+    let mut watch = store
+        .watch("", store.revision().await.unwrap())
+        .await
+        .unwrap();
+    let first = write(&store, "first").await;
+    told(&mut watch, first).await;
+    (server, muzzle, store, watch)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_is_not_served_is_left_although_its_member_renews() {
+    let (_server, muzzle, store, mut watch) = muzzled().await;
+    muzzle.silence();
+    let begun = Instant::now();
+    let follow = async {
+        let revision = write(&store, "unheard").await;
+        told(&mut watch, revision).await
+    };
+    let told = tokio::select! {
+        () = renew(&store) => unreachable!("it renews for ever"),
+        told = timeout(DEADLINE, follow) => told.unwrap(),
+    };
+    assert_eq!(told, ["unheard"]);
+    let after = begun.elapsed();
+    assert!(after > Duration::from_secs(5), "it was heard: {after:?}");
+    assert!(after < Duration::from_secs(15), "{after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_has_nothing_to_tell_is_kept() {
+    let (_server, muzzle, store, mut watch) = muzzled().await;
+    let before = muzzle.marked();
+    let from = watch.revision();
+    let follow = async {
+        loop {
+            let told = watch.next().await.unwrap();
+            assert_eq!((told.revision, told.events.len()), (from, 0));
+        }
+    };
+    tokio::select! {
+        () = renew(&store) => unreachable!("it renews for ever"),
+        () = follow => unreachable!("it is followed for ever"),
+        // Longer than a watch that is not served is kept.
+        () = tokio::time::sleep(Duration::from_secs(13)) => {}
+    }
+    assert_eq!(muzzle.marked(), before, "it was watched anew");
+    let revision = write(&store, "next").await;
+    assert_eq!(told(&mut watch, revision).await, ["next"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
