@@ -368,24 +368,7 @@ async fn certificates_are_shown_and_demanded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_are_let_in_by_their_password_also_after_etcd_restarts() {
     let mut server = Server::start();
-    for command in [
-        &["user", "add", "root:top"][..],
-        &["user", "grant-role", "root", "root"],
-        &["role", "add", "restreamd"],
-        &[
-            "role",
-            "grant-permission",
-            "restreamd",
-            "--prefix=true",
-            "readwrite",
-            "/restreamd/",
-        ],
-        &["user", "add", "host:secret"],
-        &["user", "grant-role", "host", "restreamd"],
-        &["auth", "enable"],
-    ] {
-        server.ctl(command);
-    }
+    demand_users(&server);
     let read = |text: &str| -> config::Etcd { toml::from_str(text).unwrap() };
     let settings = read("user = \"host\"\npassword = \"secret\"");
     let store = with(&server.url(), &settings);
@@ -412,4 +395,70 @@ password = \"guessed\"",
     server.restart();
     let second = write(&store, "b").await;
     assert_eq!(told(&mut watch, second).await, ["b"]);
+}
+
+/// Lets in nobody but `host`, with the password `secret`, below `/restreamd/`.
+fn demand_users(server: &Server) {
+    for command in [
+        &["user", "add", "root:top"][..],
+        &["user", "grant-role", "root", "root"],
+        &["role", "add", "restreamd"],
+        &[
+            "role",
+            "grant-permission",
+            "restreamd",
+            "--prefix=true",
+            "readwrite",
+            "/restreamd/",
+        ],
+        &["user", "add", "host:secret"],
+        &["user", "grant-role", "host", "restreamd"],
+        &["auth", "enable"],
+    ] {
+        server.ctl(command);
+    }
+}
+
+/// Until a login of now is void.
+async fn outlive_a_login(server: &Server) {
+    let options = etcd_client::ConnectOptions::new().with_user("host", "secret");
+    let client = etcd_client::Client::connect([server.endpoints()], Some(options));
+    let mut client = client.await.unwrap();
+    let begun = Instant::now();
+    while client.get("/restreamd/a", None).await.is_ok() {
+        assert!(begun.elapsed() < DEADLINE, "logins last");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_whose_login_is_void_by_the_time_it_is_opened_again_logs_in_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "a key that only this test knows, and long enough").unwrap();
+    let token = "--auth-token=jwt,sign-method=HS256,ttl=2s,priv-key=";
+    let mut server = Builder::new()
+        .arg(&format!("{token}{}", key.display()))
+        .start();
+    demand_users(&server);
+    let settings: config::Etcd = toml::from_str("user = \"host\"\npassword = \"secret\"").unwrap();
+    let store = with(&server.url(), &settings);
+    let first = store.txn(Txn::new().put("a", "1")).await.unwrap();
+    let mut watch = store.watch("", first).await.unwrap();
+    let second = store.txn(Txn::new().put("b", "1")).await.unwrap();
+    told(&mut watch, second).await;
+    outlive_a_login(&server).await;
+    // The watch is opened again by nothing but itself.
+    server.kill(0);
+    server.restart();
+    let other = with(&server.url(), &settings);
+    let third = write(&other, "c").await;
+    let begun = Instant::now();
+    let told = told(&mut watch, third).await;
+    assert!(told.contains(&"c".to_owned()), "{told:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{begun:?}");
+    let begins = "grpc_server_started_total{grpc_method=\"Watch\"";
+    // Both of this store, one of the other, and what was tried in vain.
+    let opened = server.metric(begins);
+    assert!((1.0..=20.0).contains(&opened), "{opened}");
 }
