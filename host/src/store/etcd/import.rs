@@ -21,8 +21,8 @@ use crate::store::{Error, LeaseId, MAX_OPS, MAX_TXN, Revision, Txn, Write};
 const LIFE: Duration = Duration::from_secs(600);
 /// How often a node looks for imports that others left unfinished. Theirs gets as long.
 const LOOK: Duration = Duration::from_secs(30);
-/// Keys that are read at once.
-const PAGE: i64 = 500;
+/// Keys that are read at once; fewer where they are large.
+const PAGE: usize = 500;
 
 /// See [`Store::import`](crate::store::Store::import).
 pub(super) async fn import(
@@ -102,8 +102,8 @@ fn told(remote: &Remote, lease: LeaseId) -> Vec<u8> {
 pub(super) async fn finish(remote: &Remote, lease: LeaseId) -> Result<Revision, Error> {
     let (mut start, end) = remote.space.page("", None);
     loop {
-        let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
-        let found = remote.range(start.clone(), options).await;
+        let options = GetOptions::new().with_range(end.clone());
+        let found = remote.page(&start, options, PAGE).await;
         let mut found = found.map_err(Failure::into_error)?;
         let (more, kvs) = (found.more(), found.take_kvs());
         let Some(last) = kvs.last() else { break };
@@ -199,8 +199,8 @@ pub(super) async fn finish_others(remote: &Remote) {
 
 pub(super) async fn unfinished(remote: &Remote) -> Result<Vec<LeaseId>, Failure> {
     let (start, end) = remote.space.imports();
-    let options = GetOptions::new().with_range(end).with_limit(PAGE);
-    let found = remote.range(start.clone(), options).await?;
+    let options = GetOptions::new().with_range(end);
+    let found = remote.page(&start, options, PAGE).await?;
     let lease = |kv: &KeyValue| {
         let id = kv.key().strip_prefix(&start[..])?;
         let id = u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?;

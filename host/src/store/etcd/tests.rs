@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::Etcd;
 use crate::config::{self, StoreKind};
-use crate::store::{Error, Page, Store, Txn, Watch};
+use crate::store::{Error, MAX_VALUE, Page, Store, Txn, Watch};
 
 /// No condition here takes longer on a machine that works.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -320,6 +320,20 @@ async fn import_that_was_cut_is_finished_or_gone() {
     let changed = store.get("done/007").await.unwrap().unwrap();
     assert_eq!(changed.value, "changed");
     assert_eq!(super::import::unfinished(&store.remote).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_of_the_largest_entries_is_taken_in_whole() {
+    let server = Server::start();
+    let store = open(&server.url());
+    let value = bytes::Bytes::from(vec![b'x'; MAX_VALUE]);
+    // More than one answer of etcd may hold.
+    let entries: Vec<_> = (0..40)
+        .map(|n| (format!("large/{n}"), value.clone()))
+        .collect();
+    store.import(entries).await.unwrap();
+    let left = super::import::unfinished(&store.remote).await.unwrap();
+    assert_eq!(left, [], "it is finished");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
