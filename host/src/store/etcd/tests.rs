@@ -337,6 +337,36 @@ async fn import_of_the_largest_entries_is_taken_in_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_whose_lease_ended_is_not_said_to_be_done() {
+    let server = server();
+    let store = open(&server.url());
+    let entries = |name: &str| -> Vec<_> {
+        let entry = |n| (format!("{name}/{n:03}"), "x".into());
+        (0..300).map(entry).collect()
+    };
+    let remote = &store.remote;
+    // Before it was done.
+    let lease = super::import::begin(remote, entries("a")).await.unwrap();
+    store.revoke(lease).await.unwrap();
+    let late = super::import::commit(remote, lease).await;
+    assert!(matches!(late, Err(Error::NoSuchLease)), "{late:?}");
+    // And after: nobody finished it.
+    let lease = super::import::begin(remote, entries("b")).await.unwrap();
+    super::import::commit(remote, lease).await.unwrap();
+    store.revoke(lease).await.unwrap();
+    let late = super::import::finish(remote, lease).await;
+    assert!(late.is_err_and(|error| error.retryable()));
+    assert_eq!(super::import::unfinished(remote).await.unwrap(), []);
+    // Another node that was faster took nothing away.
+    let lease = super::import::begin(remote, entries("c")).await.unwrap();
+    super::import::commit(remote, lease).await.unwrap();
+    super::import::finish(remote, lease).await.unwrap();
+    super::import::finish(remote, lease).await.unwrap();
+    let listing = store.list("", Page::first()).await.unwrap();
+    assert_eq!(listing.entries.len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_shown_and_demanded() {
     let dir = tempfile::tempdir().unwrap();
     let certificate = Certificate::make(dir.path());
