@@ -125,7 +125,7 @@ impl Feed {
     async fn open(&mut self) -> Open {
         loop {
             // A round over all members was in vain.
-            if self.turn > 0 && self.turn % self.source.members.all().len() == 0 {
+            if self.turn > 0 && self.turn.is_multiple_of(self.source.members.all().len()) {
                 tokio::time::sleep(PAUSE).await;
             }
             let at = Arc::clone(self.source.members.at(self.turn));
@@ -176,7 +176,7 @@ impl Feed {
 
     fn failed(&mut self, failure: Failure) {
         self.turn += 1;
-        if self.turn % LOUD == 0 && !self.warned {
+        if self.turn.is_multiple_of(LOUD) && !self.warned {
             self.warned = true;
             warn!(error = %failure.into_error(), "etcd cannot be watched; trying on");
         }
