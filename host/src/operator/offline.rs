@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::app::open_store;
 use crate::cluster::snapshot;
 use crate::config::{Config, StoreKind};
-use crate::store::{OpenError, Store};
+use crate::store::{Embedded, OpenError, Store};
+
+const RUNS: &str = "a node runs on this store; without --offline it is asked";
 
 /// What the store holds. To be called on a runtime, as is [`import_offline`].
 ///
@@ -15,9 +18,9 @@ use crate::store::{OpenError, Store};
 /// Why it cannot be opened or read.
 pub async fn export_offline(config: &Config) -> anyhow::Result<Value> {
     if config.store == StoreKind::Embedded {
-        let there = config.data_dir.is_dir();
-        let name = config.data_dir.display();
-        anyhow::ensure!(there, "{name}: no node has kept its state here");
+        let name = || config.data_dir.display().to_string();
+        let there = Embedded::is_in(&config.data_dir).with_context(name)?;
+        anyhow::ensure!(there, "{}: no node has kept its state here", name());
     }
     let exported = snapshot::export(&*open(config)?).await;
     exported.map_err(anyhow::Error::msg)
@@ -38,9 +41,7 @@ fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         "store: one in memory is gone when its node is down"
     );
     open_store(config).map_err(|error| match error.downcast_ref::<OpenError>() {
-        Some(OpenError::Locked { .. }) => {
-            error.context("a node runs on this store; without --offline it is asked")
-        }
+        Some(OpenError::Locked { .. }) => error.context(RUNS),
         _ => error,
     })
 }
