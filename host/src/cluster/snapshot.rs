@@ -78,7 +78,9 @@ impl Cluster {
         let mut result = Ok(0);
         let mut taken = Vec::new();
         for name in &names {
-            if self.0.streams.reserve(name).is_err() {
+            // Also of a publisher on another node, as far as this one has heard of it.
+            let published = self.is_published(&self.0.me.group, name);
+            if published || self.0.streams.reserve(name).is_err() {
                 result = Err(ImportError::NameLive(name.clone()));
                 break;
             }

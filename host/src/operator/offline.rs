@@ -6,9 +6,10 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::app::open_store;
+use crate::cluster::record::NODES;
 use crate::cluster::snapshot;
 use crate::config::{Config, StoreKind};
-use crate::store::{Embedded, OpenError, Store};
+use crate::store::{Embedded, OpenError, Page, Store};
 
 const RUNS: &str = "a node runs on this store; without --offline it is asked";
 
@@ -29,9 +30,13 @@ pub async fn export_offline(config: &Config) -> anyhow::Result<Value> {
 /// Takes a snapshot in, all or nothing.
 ///
 /// # Errors
-/// Why the store cannot be opened, or does not take it.
+/// Why the store cannot be opened, or does not take it. Where nodes run on it, one of them
+/// has to be asked: it knows who publishes.
 pub async fn import_offline(config: &Config, snapshot: &Value) -> anyhow::Result<()> {
-    snapshot::import(&*open(config)?, snapshot).await?;
+    let store = open(config)?;
+    let nodes = store.list(NODES, Page::first().limit(1)).await?;
+    anyhow::ensure!(nodes.entries.is_empty(), RUNS);
+    snapshot::import(&*store, snapshot).await?;
     Ok(())
 }
 
