@@ -1,7 +1,7 @@
 //! The command line: flags, configuration, logging, and which service to run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -551,7 +551,20 @@ fn export(
     } else {
         ask(reach, async |node| node.export().await)?
     };
-    operator::write(&file, &snapshot).map_err(Failed::Run)
+    let written = operator::write(&file, &snapshot).map_err(Failed::Run)?;
+    if let operator::Written::TooLarge(most) = written {
+        warn_of_size(&file, most);
+    }
+    Ok(())
+}
+
+#[allow(
+    clippy::print_stderr,
+    reason = "the command's output may be the snapshot itself"
+)]
+fn warn_of_size(file: &Path, most: u64) {
+    let (file, most) = (file.display(), most >> 20);
+    eprintln!("restreamd: {file}: no import takes it: larger than {most} MiB");
 }
 
 fn import(

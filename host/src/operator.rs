@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-pub use file::{read, write};
+pub use file::{Written, read, write};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 pub use offline::{export_offline, import_offline};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -305,6 +306,30 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Compacted`] when the page is asked for at a revision that is kept no more;
     /// only etcd keeps any but the latest.
     fn list(&self, prefix: &str, page: Page) -> BoxFuture<'_, Result<Listing, Error>>;
+
+    /// All entries whose keys begin with `prefix`, as of one revision: for a backup, not for
+    /// every day.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when the store forgot that revision while it was read: read anew.
+    fn whole(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Entry>, Error>> {
+        let prefix = prefix.to_owned();
+        async move {
+            let mut all = Vec::new();
+            let mut page = Page::first();
+            loop {
+                let listing = self.list(&prefix, page).await?;
+                all.extend(listing.entries);
+                match all.last() {
+                    Some(last) if listing.more => {
+                        page = Page::after(last.key.clone()).at(listing.revision);
+                    }
+                    _ => return Ok(all),
+                }
+            }
+        }
+        .boxed()
+    }
 
     /// Does all of the writes, if all of the preconditions hold; durable when it answers.
     ///

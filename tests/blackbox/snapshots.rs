@@ -78,6 +78,11 @@ fn a_snapshot_moves_from_one_node_to_another_and_is_the_backup() {
     let fresh = node();
     fresh.write_config();
     refused(offline("export", fresh.folder()), "no node has kept");
+    // A folder is no store yet, and is not made one.
+    let data = fresh.folder().join("data");
+    fs::create_dir(&data).expect("the temporary folder is writable");
+    refused(offline("export", fresh.folder()), "no node has kept");
+    assert_eq!(fs::read_dir(&data).expect("lists").count(), 0);
     ok(offline("import", fresh.folder()));
     assert_eq!(list(&fresh.start()), before);
 }

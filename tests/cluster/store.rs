@@ -1,6 +1,7 @@
 //! One store for many nodes: what one writes the others have, and what happens while etcd
 //! is away.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use restreamd_tests::api::{Api, provision_path};
@@ -10,6 +11,7 @@ use restreamd_tests::cluster::{Cluster, node};
 use restreamd_tests::etcd::{Builder, Etcd};
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::host::TestHost;
+use restreamd_tests::proc::Running;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::source::Source;
 use serde_json::Value;
@@ -160,6 +162,37 @@ fn two_clusters_in_one_etcd_share_nothing() {
     let keys = cluster.etcd.ctl(&["get", "", "--prefix", "--keys-only"]);
     assert!(keys.contains("/cluster2/provisions/"), "{keys}");
     assert!(!keys.contains("/restreamd/"), "{keys}");
+}
+
+#[test]
+fn what_etcd_holds_goes_out_at_any_time_and_comes_in_while_no_node_runs() {
+    let mut cluster = nodes(2);
+    cluster.nodes[0].client().create(&pull(1));
+    let folder = cluster.nodes[0].folder().to_owned();
+    let file = folder.join("backup.json");
+    let offline = |what: &str| {
+        let mut command = Command::new(BINARY);
+        command.args(["store", what, "--offline"]).arg(&file);
+        command.arg("--config").arg(folder.join("restreamd.toml"));
+        let mut running = Running::start(&mut command, "restreamd");
+        (running.wait(SOON).success(), running.stderr.text())
+    };
+    let (done, said) = offline("export");
+    assert!(done, "{said}");
+    cluster.nodes[0].client().delete("stored-1");
+    // They know who publishes.
+    let (done, said) = offline("import");
+    assert!(
+        !done && said.contains("a node runs on this store"),
+        "{said}"
+    );
+    cluster.nodes.iter_mut().for_each(TestHost::kill);
+    eventually("their leases end", SOON, || {
+        let (done, said) = offline("import");
+        when(done, || said)
+    });
+    cluster.nodes[1].restart();
+    has(&cluster.nodes[1], "stored-1");
 }
 
 #[test]

@@ -483,6 +483,32 @@ async fn a_name_is_published_on_one_node_at_a_time() {
 }
 
 #[tokio::test]
+async fn an_import_is_refused_while_a_name_of_it_is_published_on_another_node() {
+    let site = Site::new().await;
+    let (a, b) = (site.node("a").await, site.node("b").await);
+    let published = a.streams.publish(&stream("live/1")).expect("free here");
+    b.until("told", |b| b.holder("live/1").is_some()).await;
+    let properties = json!({"type": "rtmp", "rtmpUri": "rtmp://127.0.0.1:9/live/s"});
+    let streams = json!([{"streamGuid": "live/1", "camParams": {"properties": properties}}]);
+    let snapshot = json!({"version": 1, "entries": {
+        "provisions/g/p-1": {
+            "document": {"provisionGuid": "p-1", "streams": streams},
+            "streams": [{"kind": "rtmp", "feeds": true}],
+        },
+        "names/g/live/1": "p-1",
+    }});
+    let refused = b.cluster.import(snapshot.clone()).await;
+    assert!(
+        matches!(refused, Err(ImportError::NameLive(_))),
+        "{refused:?}"
+    );
+    a.streams.end(&published);
+    b.until("free", |b| b.holder("live/1").is_none()).await;
+    let done = b.cluster.import(snapshot).await;
+    a.sees(done.expect("now it is free")).await;
+}
+
+#[tokio::test]
 async fn a_node_that_drains_hands_over_what_persists_without_a_gap_and_leaves() {
     let site = Site::new().await;
     let a = site.node("a").await;

@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 use super::{Assignment, Cluster};
 use crate::id::{NodeGroup, ProvisionGuid, StreamGuid};
 use crate::provision::{Provision, keys};
-use crate::store::{self, Entry, Page, Store};
+use crate::store::{self, Entry, Store};
 
 /// The format's version.
 const VERSION: u64 = 1;
-/// How often a store is read again that changed meanwhile.
+/// How often a store is read again that forgot a revision while it was read.
 const EXPORT_TRIES: usize = 5;
 /// What a snapshot holds: not leases, nodes and claims, which belong to running processes.
 const PREFIXES: [&str; 4] = ["provisions/", "names/", "readers/", "assignments/"];
@@ -38,32 +38,18 @@ pub enum ImportError {
 /// Why it cannot be read, as text.
 pub async fn export(store: &dyn Store) -> Result<Value, String> {
     for _ in 0..EXPORT_TRIES {
-        match read_all(store).await {
+        match store.whole("").await {
             Ok(entries) => {
-                let entries: Map<String, Value> = entries.into_iter().filter_map(plain).collect();
+                let kept = |entry: &Entry| PREFIXES.iter().any(|p| entry.key.starts_with(p));
+                let entries = entries.into_iter().filter(kept);
+                let entries: Map<String, Value> = entries.filter_map(plain).collect();
                 return Ok(json!({ "version": VERSION, "entries": entries }));
             }
             Err(store::Error::Compacted { .. }) => {}
             Err(error) => return Err(error.to_string()),
         }
     }
-    Err("the store changes too fast to be read at one revision".to_owned())
-}
-
-/// All of one revision, that of the first page.
-async fn read_all(store: &dyn Store) -> Result<Vec<Entry>, store::Error> {
-    let mut all = Vec::new();
-    let mut page = Page::first();
-    loop {
-        let listing = store.list("", page).await?;
-        let last = listing.entries.last().map(|entry| entry.key.clone());
-        let kept = |entry: &Entry| PREFIXES.iter().any(|p| entry.key.starts_with(p));
-        all.extend(listing.entries.into_iter().filter(kept));
-        match last {
-            Some(last) if listing.more => page = Page::after(last).at(listing.revision),
-            _ => return Ok(all),
-        }
-    }
+    Err("the store forgets its revisions faster than they can be read".to_owned())
 }
 
 /// Takes a snapshot in, all or nothing, where no node runs that has names to keep. None
@@ -92,7 +78,9 @@ impl Cluster {
         let mut result = Ok(0);
         let mut taken = Vec::new();
         for name in &names {
-            if self.0.streams.reserve(name).is_err() {
+            // Also of a publisher on another node, as far as this one has heard of it.
+            let published = self.is_published(&self.0.me.group, name);
+            if published || self.0.streams.reserve(name).is_err() {
                 result = Err(ImportError::NameLive(name.clone()));
                 break;
             }

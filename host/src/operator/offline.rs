@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::app::open_store;
+use crate::cluster::record::NODES;
 use crate::cluster::snapshot;
 use crate::config::{Config, StoreKind};
-use crate::store::{OpenError, Store};
+use crate::store::{Embedded, OpenError, Page, Store};
+
+const RUNS: &str = "a node runs on this store; without --offline it is asked";
 
 /// What the store holds. To be called on a runtime, as is [`import_offline`].
 ///
@@ -15,9 +19,9 @@ use crate::store::{OpenError, Store};
 /// Why it cannot be opened or read.
 pub async fn export_offline(config: &Config) -> anyhow::Result<Value> {
     if config.store == StoreKind::Embedded {
-        let there = config.data_dir.is_dir();
-        let name = config.data_dir.display();
-        anyhow::ensure!(there, "{name}: no node has kept its state here");
+        let name = || config.data_dir.display().to_string();
+        let there = Embedded::is_in(&config.data_dir).with_context(name)?;
+        anyhow::ensure!(there, "{}: no node has kept its state here", name());
     }
     let exported = snapshot::export(&*open(config)?).await;
     exported.map_err(anyhow::Error::msg)
@@ -26,9 +30,13 @@ pub async fn export_offline(config: &Config) -> anyhow::Result<Value> {
 /// Takes a snapshot in, all or nothing.
 ///
 /// # Errors
-/// Why the store cannot be opened, or does not take it.
+/// Why the store cannot be opened, or does not take it. Where nodes run on it, one of them
+/// has to be asked: it knows who publishes.
 pub async fn import_offline(config: &Config, snapshot: &Value) -> anyhow::Result<()> {
-    snapshot::import(&*open(config)?, snapshot).await?;
+    let store = open(config)?;
+    let nodes = store.list(NODES, Page::first().limit(1)).await?;
+    anyhow::ensure!(nodes.entries.is_empty(), RUNS);
+    snapshot::import(&*store, snapshot).await?;
     Ok(())
 }
 
@@ -38,9 +46,7 @@ fn open(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         "store: one in memory is gone when its node is down"
     );
     open_store(config).map_err(|error| match error.downcast_ref::<OpenError>() {
-        Some(OpenError::Locked { .. }) => {
-            error.context("a node runs on this store; without --offline it is asked")
-        }
+        Some(OpenError::Locked { .. }) => error.context(RUNS),
         _ => error,
     })
 }

@@ -134,6 +134,7 @@ suite! {
     concurrent_transactions_each_have_their_own_revision
     pages_cover_a_prefix_once
     page_limit_is_bounded
+    whole_is_of_one_revision_while_others_write
     prefix_ends_where_it_ends
     bounds_are_held
     key_is_written_once_in_a_transaction
@@ -423,6 +424,46 @@ async fn page_limit_is_bounded(store: Tested) {
     assert_eq!((huge.entries.len(), huge.more), (MAX_PAGE, true));
     let none = store.list("", Page::first().limit(0)).await.unwrap();
     assert_eq!((none.entries.len(), none.more), (1, true));
+}
+
+async fn whole_is_of_one_revision_while_others_write(store: Tested) {
+    const PAGES: usize = 3;
+    for chunk in 0..PAGES * MAX_PAGE / 100 {
+        let txn = (0..100).fold(Txn::new(), |txn, n| {
+            txn.put(format!("w/{chunk:03}/{n:02}"), "")
+        });
+        done(&store, txn).await;
+    }
+    put(&store, "x", "").await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            // The first and the last of the prefix, always alike.
+            for n in 0_u64.. {
+                let value = n.to_string();
+                let txn = Txn::new().put("w/0", value.clone());
+                done(&store, txn.put("w/9", value)).await;
+                if stop.is_closed() {
+                    return n;
+                }
+            }
+            0
+        }
+    });
+    let begun = store.revision().await.unwrap();
+    let mut last = begun;
+    while last < begun + 20 {
+        let all = store.whole("w/").await.unwrap();
+        last = store.revision().await.unwrap();
+        let ends = all.iter().filter(|entry| !entry.value.is_empty());
+        let ends: Vec<&Bytes> = ends.map(|entry| &entry.value).collect();
+        assert!(ends.windows(2).all(|two| two[0] == two[1]), "{ends:?}");
+        assert_eq!(all.len(), PAGES * MAX_PAGE + ends.len());
+        assert!(all.is_sorted_by(|one, other| one.key < other.key));
+    }
+    drop(stopped);
+    assert!(timeout(DEADLINE, writer).await.unwrap().unwrap() > 0);
 }
 
 async fn prefix_ends_where_it_ends(store: Tested) {

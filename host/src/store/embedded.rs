@@ -48,6 +48,14 @@ impl Embedded {
         Self::start(&path, journal::open(false, |builder| builder.open(&path)))
     }
 
+    /// Whether a store was ever made in `dir`. Opens nothing.
+    ///
+    /// # Errors
+    /// `dir` cannot be looked into.
+    pub fn is_in(dir: &Path) -> io::Result<bool> {
+        dir.join(FILE).try_exists()
+    }
+
     /// Opens a store over another layer of storage; an empty one becomes a new store. A
     /// power cut while it does leaves one that does not open, unlike [`Embedded::open`].
     ///

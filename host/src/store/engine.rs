@@ -260,6 +260,16 @@ impl<T: Driven> Store for T {
         .boxed()
     }
 
+    /// No revision but the latest is kept, so it is read at once, however much is written.
+    fn whole(&self, prefix: &str) -> BoxFuture<'_, Result<Vec<Entry>, Error>> {
+        let (engine, prefix) = (self.engine(), prefix.to_owned());
+        async move {
+            engine.settle().await?;
+            Ok(engine.shared.ledger.read().whole(&prefix))
+        }
+        .boxed()
+    }
+
     fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>> {
         let engine = self.engine();
         async move {

@@ -153,6 +153,26 @@ impl Remote {
         call.await
     }
 
+    /// At most `limit` keys, and fewer where they are too large for an answer.
+    ///
+    /// # Errors
+    /// [`Failure::OutOfRange`] also when the revision that is asked for is gone.
+    async fn page(
+        &self,
+        start: &[u8],
+        options: GetOptions,
+        mut limit: usize,
+    ) -> Result<GetResponse, Failure> {
+        loop {
+            let at_most = i64::try_from(limit).unwrap_or(i64::MAX);
+            let options = options.clone().with_limit(at_most);
+            match self.range(start.to_vec(), options).await {
+                Err(Failure::OutOfRange(_)) if limit > 1 => limit = limit.div_ceil(4),
+                done => return done,
+            }
+        }
+    }
+
     async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
         let found = self.range(self.space.raw(key), GetOptions::new()).await;
         let mut found = found.map_err(Failure::into_error)?;
@@ -162,21 +182,14 @@ impl Remote {
 
     async fn list(&self, prefix: &str, page: &Page) -> Result<Listing, Error> {
         let (mut start, end) = self.space.page(prefix, page.after.as_deref());
-        let mut limit = page.limit.clamp(1, MAX_PAGE);
+        let limit = page.limit.clamp(1, MAX_PAGE);
         loop {
-            let mut options = GetOptions::new()
-                .with_range(end.clone())
-                .with_limit(i64::try_from(limit).unwrap_or(i64::MAX));
+            let mut options = GetOptions::new().with_range(end.clone());
             if let Some(at) = page.at {
                 options = options.with_revision(raw(at));
             }
-            let mut found = match self.range(start.clone(), options).await {
+            let mut found = match self.page(&start, options, limit).await {
                 Ok(found) => found,
-                // Too large for an answer, unless a revision was asked for that is gone.
-                Err(Failure::OutOfRange(_)) if limit > 1 => {
-                    limit = limit.div_ceil(4);
-                    continue;
-                }
                 Err(Failure::OutOfRange(_)) if page.at.is_some() => {
                     let oldest = self.now().await?;
                     return Err(Error::Compacted { oldest });

@@ -77,14 +77,29 @@ impl Ledger {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
-        let range = self.records.range::<str, _>((start, Bound::Unbounded));
-        let mut found = range.take_while(|(key, _)| key.starts_with(prefix));
+        let mut found = self.from(start, prefix);
         let entries = found.by_ref().take(limit).map(entry).collect();
         Listing {
             entries,
             revision: self.revision,
             more: found.next().is_some(),
         }
+    }
+
+    /// All with a prefix. Values are shared with what is kept.
+    pub(super) fn whole(&self, prefix: &str) -> Vec<Entry> {
+        self.from(Bound::Included(prefix), prefix)
+            .map(entry)
+            .collect()
+    }
+
+    fn from<'a>(
+        &'a self,
+        start: Bound<&str>,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a Record)> {
+        let range = self.records.range::<str, _>((start, Bound::Unbounded));
+        range.take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// Plans a transaction that comes after `ahead` others which are planned but not yet

@@ -70,6 +70,11 @@ impl Failure {
         Self::Unknown(Arc::new(NoAnswer))
     }
 
+    /// A watch that etcd ended, with etcd's reason.
+    pub(super) fn refused(why: &str) -> Self {
+        Self::NotDone(Arc::new(Refused(why.to_owned())))
+    }
+
     /// Whether the connection and its login are of no more use.
     pub(super) fn spoils_client(&self) -> bool {
         let (Self::NotDone(cause) | Self::Unknown(cause)) = self else {
@@ -118,6 +123,11 @@ impl Said {
         })
     }
 }
+
+/// A watch was ended.
+#[derive(Debug, thiserror::Error)]
+#[error("etcd ended the watch: {0:?}")]
+struct Refused(String);
 
 /// No member answered in time.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,8 @@
 //! it did not touch: etcd's own word on progress may come before the events it is about
 //! (etcd issue 15220), and what others write in the same etcd brings none in time. Holds
 //! one answer of etcd at a time. When a member is lost it goes on at another, from where
-//! it was; only compaction and the end of the store end it.
+//! it was; only compaction and the end of the store end it. A member that lets nobody
+//! watch, as it does for a login that is void, says so in its first answer and in no error.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(500);
 /// A member that answered nothing for so long, while another did, is left.
 const SILENCE: Duration = Duration::from_secs(2);
-/// Tries that fail before it is worth a warning: 2 s at least.
+/// Tries in vain before it is worth a warning, and between two: 2 s at least.
 const LOUD: usize = 10;
 
 /// What watches need of the store.
@@ -48,14 +49,21 @@ struct Feed {
     prefix: String,
     cursor: Revision,
     stream: Option<Open>,
-    /// Where it was watched last, when that was left.
-    left: Option<Arc<Member>>,
+    /// The member was left as it was silent.
+    left: bool,
+    /// Tries to watch in vain since it was last watched.
+    turn: usize,
+    /// Whether it was said that it cannot be watched.
+    warned: bool,
     ready: VecDeque<Batch>,
 }
 
 /// A watch at a member.
 struct Open {
     at: Arc<Member>,
+    since: Instant,
+    /// What it said when it was opened, until that is taken.
+    first: Option<WatchResponse>,
     stream: WatchStream,
     quiet: Quiet,
 }
@@ -67,7 +75,9 @@ pub(super) fn watch(source: Source, prefix: &str, from: Revision) -> Watch {
         prefix: prefix.to_owned(),
         cursor: from,
         stream: None,
-        left: None,
+        left: false,
+        turn: 0,
+        warned: false,
         ready: VecDeque::new(),
     };
     let batches = stream::unfold(feed, |mut feed| async { Some((feed.next().await, feed)) });
@@ -96,6 +106,9 @@ impl Feed {
             self.stream = Some(self.open().await);
         }
         let open = self.stream.as_mut()?;
+        if let Some(first) = open.first.take() {
+            return Some(Ok(first));
+        }
         loop {
             match tokio::time::timeout(LOOK, open.stream.message()).await {
                 Ok(Ok(Some(response))) => {
@@ -120,7 +133,7 @@ impl Feed {
                         "etcd's watch is silent and is left"
                     );
                     open.at.forget();
-                    self.left = Some(Arc::clone(&open.at));
+                    self.left = true;
                     return None;
                 }
             }
@@ -128,44 +141,77 @@ impl Feed {
     }
 
     async fn open(&mut self) -> Open {
-        let left = self.left.take();
-        let mut turn = usize::from(left.is_some_and(|left| {
-            // Better at another; the first is the last to be tried.
-            Arc::ptr_eq(&left, self.source.members.at(0))
-        }));
         loop {
-            let at = Arc::clone(self.source.members.at(turn));
-            let (key, from) = (self.source.space.mark(), raw(self.cursor.saturating_add(1)));
-            let options = WatchOptions::new()
-                .with_prefix()
-                .with_progress_notify()
-                .with_start_revision(from);
-            let done = at
-                .call(SILENCE, |client| {
-                    Box::pin(async move {
-                        let watches = client.watch_client();
-                        let mut watches = watches.max_decoding_message_size(MAX_ANSWER);
-                        watches.watch(key, Some(options)).await
-                    })
-                })
-                .await;
-            match done {
-                Ok(stream) => {
-                    if turn >= LOUD {
-                        info!(member = at.endpoint(), "etcd is watched again");
-                    }
-                    let quiet = Quiet::new(Instant::now());
-                    return Open { at, stream, quiet };
-                }
-                Err(failure) if turn == LOUD => {
-                    warn!(error = %failure.into_error(), "etcd cannot be watched; trying on");
-                }
-                Err(_) => {}
-            }
-            turn += 1;
-            if turn % self.source.members.all().len() == 0 {
+            // A round over all members was in vain.
+            if self.turn > 0 && self.turn.is_multiple_of(self.source.members.all().len()) {
                 tokio::time::sleep(PAUSE).await;
             }
+            let at = Arc::clone(self.source.members.at(self.turn));
+            match self.open_at(&at).await {
+                Ok((stream, first)) => {
+                    if std::mem::take(&mut self.warned) {
+                        info!(member = at.endpoint(), "etcd is watched again");
+                    }
+                    return Open {
+                        at,
+                        since: Instant::now(),
+                        first: Some(first),
+                        stream,
+                        quiet: Quiet::new(Instant::now()),
+                    };
+                }
+                Err(failure) => self.failed(failure),
+            }
+        }
+    }
+
+    async fn open_at(&self, at: &Member) -> Result<(WatchStream, WatchResponse), Failure> {
+        let (key, from) = (self.source.space.mark(), raw(self.cursor.saturating_add(1)));
+        let options = WatchOptions::new()
+            .with_prefix()
+            .with_progress_notify()
+            .with_start_revision(from);
+        let call = at.call(SILENCE, |client| {
+            Box::pin(async move {
+                let watches = client.watch_client();
+                let mut watches = watches.max_decoding_message_size(MAX_ANSWER);
+                let mut stream = watches.watch(key, Some(options)).await?;
+                let first = stream.message().await?;
+                Ok((stream, first))
+            })
+        });
+        match call.await? {
+            (stream, Some(first)) if !first.canceled() || first.compact_revision() > 0 => {
+                Ok((stream, first))
+            }
+            (_, refused) => {
+                // What it says of a login that is void differs from version to version.
+                at.forget();
+                let why = refused.as_ref().map(WatchResponse::cancel_reason);
+                Err(Failure::refused(why.unwrap_or_default()))
+            }
+        }
+    }
+
+    fn failed(&mut self, failure: Failure) {
+        self.turn += 1;
+        if self.turn.is_multiple_of(LOUD) && !self.warned {
+            self.warned = true;
+            warn!(error = %failure.into_error(), "etcd cannot be watched; trying on");
+        }
+    }
+
+    /// The stream is of no more use.
+    fn lost(&mut self, why: Failure) {
+        let open = self.stream.take();
+        let left = std::mem::take(&mut self.left);
+        match open {
+            Some(open) if open.since.elapsed() < SILENCE => self.failed(why),
+            // Better at another; the first is the last to be tried.
+            Some(open) if left && Arc::ptr_eq(&open.at, self.source.members.at(0)) => {
+                self.turn = 1;
+            }
+            _ => self.turn = 0,
         }
     }
 
@@ -178,8 +224,12 @@ impl Feed {
                     oldest: self.cursor.saturating_add(1),
                 });
             }
-            Some(Err(_)) | None => {
-                self.stream = None;
+            Some(Err(failure)) => {
+                self.lost(failure);
+                return Ok(());
+            }
+            None => {
+                self.lost(Failure::late());
                 return Ok(());
             }
         };
@@ -189,7 +239,7 @@ impl Feed {
             return Err(Error::Compacted { oldest });
         }
         if response.canceled() {
-            self.stream = None;
+            self.lost(Failure::refused(response.cancel_reason()));
             return Ok(());
         }
         let at = response

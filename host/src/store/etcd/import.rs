@@ -3,12 +3,16 @@
 //! First everything is put under a lease: if a key exists, or the process dies, the lease
 //! ends and all of it is gone at once. Then one write says that the import is done, which
 //! is when it is; and from then on the entries are put again without the lease, by this
-//! node or, if it died, by any other, which has as long as the lease lasts.
+//! node or, if it died, by any other, which has as long as the lease lasts. That write is
+//! under the lease as well, so that it cannot be done when the entries are gone. Who
+//! finishes renews the lease and leaves word that all was there to the end: somebody else
+//! may have finished meanwhile, and then the lease is gone too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_client::{GetOptions, KeyValue};
+use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn as RawTxn, TxnOp};
 use tracing::{info, warn};
 
 use super::Remote;
@@ -21,8 +25,10 @@ use crate::store::{Error, LeaseId, MAX_OPS, MAX_TXN, Revision, Txn, Write};
 const LIFE: Duration = Duration::from_secs(600);
 /// How often a node looks for imports that others left unfinished. Theirs gets as long.
 const LOOK: Duration = Duration::from_secs(30);
-/// Keys that are read at once.
-const PAGE: i64 = 500;
+/// Keys that are read at once; fewer where they are large.
+const PAGE: usize = 500;
+/// The value of the word that an import was finished.
+const FINISHED: &str = "finished";
 
 /// See [`Store::import`](crate::store::Store::import).
 pub(super) async fn import(
@@ -47,6 +53,9 @@ pub(super) async fn import(
         Err(error) => Err(error),
     };
     if let Err(error) = committed {
+        if matches!(error, Error::NoSuchLease) {
+            return Err(too_late());
+        }
         // What cannot be revoked now ends by itself. Where the last write was done after
         // all, it is told as any write is whose answer was lost.
         if let Err(error) = remote.revoke(lease).await {
@@ -86,11 +95,18 @@ pub(super) async fn begin(
 /// The import is done when this is.
 pub(super) async fn commit(remote: &Remote, lease: LeaseId) -> Result<(), Error> {
     let key = told(remote, lease);
+    let options = PutOptions::new().with_lease(raw_lease(lease));
     let call = remote.members.call(Repeat::Harmless, |client| {
-        let key = key.clone();
-        Box::pin(async move { client.kv_client().put(key, "", None).await })
+        let (key, options) = (key.clone(), options.clone());
+        Box::pin(async move { client.kv_client().put(key, "", Some(options)).await })
     });
     call.await.map(drop).map_err(Failure::into_error)
+}
+
+/// Nothing of it is left: it may be done again.
+fn too_late() -> Error {
+    let text = format!("an import that was not finished in {LIFE:?} is gone");
+    Error::Unavailable(Arc::new(std::io::Error::other(text)))
 }
 
 fn told(remote: &Remote, lease: LeaseId) -> Vec<u8> {
@@ -98,32 +114,78 @@ fn told(remote: &Remote, lease: LeaseId) -> Vec<u8> {
     [&begin[..], lease.to_string().as_bytes()].concat()
 }
 
-/// Frees the entries of an import from its lease, and forgets it.
+/// Frees the entries of an import from its lease, and says so.
+///
+/// # Errors
+/// [`Error::Unavailable`] also when the lease ended before.
 pub(super) async fn finish(remote: &Remote, lease: LeaseId) -> Result<Revision, Error> {
+    if !renew(remote, lease).await? {
+        return finished(remote, lease).await;
+    }
     let (mut start, end) = remote.space.page("", None);
     loop {
-        let options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
-        let found = remote.range(start.clone(), options).await;
+        let options = GetOptions::new().with_range(end.clone());
+        let found = remote.page(&start, options, PAGE).await;
         let mut found = found.map_err(Failure::into_error)?;
         let (more, kvs) = (found.more(), found.take_kvs());
         let Some(last) = kvs.last() else { break };
         start = [last.key(), b"\0"].concat();
         let of_it = |kv: &KeyValue| kv.lease() == raw_lease(lease);
         free(remote, kvs.into_iter().filter(of_it).collect()).await?;
+        if !renew(remote, lease).await? {
+            return finished(remote, lease).await;
+        }
         if !more {
             break;
         }
     }
-    let key = told(remote, lease);
-    let call = remote.members.call(Repeat::Harmless, |client| {
-        let key = key.clone();
-        Box::pin(async move { client.kv_client().delete(key, None).await })
-    });
-    call.await.map_err(Failure::into_error)?;
+    if !tell(remote, lease).await? {
+        return finished(remote, lease).await;
+    }
     // Nothing is left under it but what was changed since; that is not ours.
     match remote.revoke(lease).await {
         Ok(()) | Err(Error::NoSuchLease) => remote.mark().await,
         Err(error) => Err(error),
+    }
+}
+
+/// Whether the lease was there to be renewed.
+async fn renew(remote: &Remote, lease: LeaseId) -> Result<bool, Error> {
+    let id = raw_lease(lease);
+    let call = remote.members.call(Repeat::Harmless, |client| {
+        Box::pin(async move { client.lease_client().keep_alive(id).await })
+    });
+    match call.await {
+        Ok(_) => Ok(true),
+        Err(Failure::NoSuchLease) => Ok(false),
+        Err(failure) => Err(failure.into_error()),
+    }
+}
+
+/// Says that all entries are free, if the import was still there. The word lasts as long
+/// as anybody may be at it, and then goes by itself.
+async fn tell(remote: &Remote, lease: LeaseId) -> Result<bool, Error> {
+    let key = told(remote, lease);
+    let options = PutOptions::new().with_lease(raw_lease(remote.grant(LIFE).await?));
+    let there = Compare::version(key.clone(), CompareOp::Greater, 0);
+    let txn = RawTxn::new()
+        .when([there])
+        .and_then([TxnOp::put(key, FINISHED, Some(options))]);
+    let call = remote.members.call(Repeat::Harmless, |client| {
+        let txn = txn.clone();
+        Box::pin(async move { client.kv_client().txn(txn).await })
+    });
+    let done = call.await.map_err(Failure::into_error)?;
+    Ok(done.succeeded())
+}
+
+/// Of an import whose lease is gone: whether somebody finished it before.
+async fn finished(remote: &Remote, lease: LeaseId) -> Result<Revision, Error> {
+    let found = remote.range(told(remote, lease), GetOptions::new()).await;
+    let found = found.map_err(Failure::into_error)?;
+    match found.kvs().first() {
+        Some(kv) if kv.value() == FINISHED.as_bytes() => remote.mark().await,
+        _ => Err(too_late()),
     }
 }
 
@@ -199,9 +261,12 @@ pub(super) async fn finish_others(remote: &Remote) {
 
 pub(super) async fn unfinished(remote: &Remote) -> Result<Vec<LeaseId>, Failure> {
     let (start, end) = remote.space.imports();
-    let options = GetOptions::new().with_range(end).with_limit(PAGE);
-    let found = remote.range(start.clone(), options).await?;
+    let options = GetOptions::new().with_range(end);
+    let found = remote.page(&start, options, PAGE).await?;
     let lease = |kv: &KeyValue| {
+        if kv.value() == FINISHED.as_bytes() {
+            return None;
+        }
         let id = kv.key().strip_prefix(&start[..])?;
         let id = u64::from_str_radix(std::str::from_utf8(id).ok()?, 16).ok()?;
         Some(LeaseId::from_raw(id))

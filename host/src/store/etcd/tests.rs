@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::Etcd;
 use crate::config::{self, StoreKind};
-use crate::store::{Error, Page, Store, Txn, Watch};
+use crate::store::{Error, MAX_VALUE, Page, Store, Txn, Watch};
 
 /// No condition here takes longer on a machine that works.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -394,6 +394,50 @@ async fn import_that_was_cut_is_finished_or_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_of_the_largest_entries_is_taken_in_whole() {
+    let server = Server::start();
+    let store = open(&server.url());
+    let value = bytes::Bytes::from(vec![b'x'; MAX_VALUE]);
+    // More than one answer of etcd may hold.
+    let entries: Vec<_> = (0..40)
+        .map(|n| (format!("large/{n}"), value.clone()))
+        .collect();
+    store.import(entries).await.unwrap();
+    let left = super::import::unfinished(&store.remote).await.unwrap();
+    assert_eq!(left, [], "it is finished");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_whose_lease_ended_is_not_said_to_be_done() {
+    let server = server();
+    let store = open(&server.url());
+    let entries = |name: &str| -> Vec<_> {
+        let entry = |n| (format!("{name}/{n:03}"), "x".into());
+        (0..300).map(entry).collect()
+    };
+    let remote = &store.remote;
+    // Before it was done.
+    let lease = super::import::begin(remote, entries("a")).await.unwrap();
+    store.revoke(lease).await.unwrap();
+    let late = super::import::commit(remote, lease).await;
+    assert!(matches!(late, Err(Error::NoSuchLease)), "{late:?}");
+    // And after: nobody finished it.
+    let lease = super::import::begin(remote, entries("b")).await.unwrap();
+    super::import::commit(remote, lease).await.unwrap();
+    store.revoke(lease).await.unwrap();
+    let late = super::import::finish(remote, lease).await;
+    assert!(late.is_err_and(|error| error.retryable()));
+    assert_eq!(super::import::unfinished(remote).await.unwrap(), []);
+    // Another node that was faster took nothing away.
+    let lease = super::import::begin(remote, entries("c")).await.unwrap();
+    super::import::commit(remote, lease).await.unwrap();
+    super::import::finish(remote, lease).await.unwrap();
+    super::import::finish(remote, lease).await.unwrap();
+    let listing = store.list("", Page::first()).await.unwrap();
+    assert_eq!(listing.entries.len(), 300);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_shown_and_demanded() {
     let dir = tempfile::tempdir().unwrap();
     let certificate = Certificate::make(dir.path());
@@ -439,24 +483,7 @@ async fn certificates_are_shown_and_demanded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_are_let_in_by_their_password_also_after_etcd_restarts() {
     let mut server = Server::start();
-    for command in [
-        &["user", "add", "root:top"][..],
-        &["user", "grant-role", "root", "root"],
-        &["role", "add", "restreamd"],
-        &[
-            "role",
-            "grant-permission",
-            "restreamd",
-            "--prefix=true",
-            "readwrite",
-            "/restreamd/",
-        ],
-        &["user", "add", "host:secret"],
-        &["user", "grant-role", "host", "restreamd"],
-        &["auth", "enable"],
-    ] {
-        server.ctl(command);
-    }
+    demand_users(&server);
     let read = |text: &str| -> config::Etcd { toml::from_str(text).unwrap() };
     let settings = read("user = \"host\"\npassword = \"secret\"");
     let store = with(&server.url(), &settings);
@@ -483,4 +510,70 @@ password = \"guessed\"",
     server.restart();
     let second = write(&store, "b").await;
     assert_eq!(told(&mut watch, second).await, ["b"]);
+}
+
+/// Lets in nobody but `host`, with the password `secret`, below `/restreamd/`.
+fn demand_users(server: &Server) {
+    for command in [
+        &["user", "add", "root:top"][..],
+        &["user", "grant-role", "root", "root"],
+        &["role", "add", "restreamd"],
+        &[
+            "role",
+            "grant-permission",
+            "restreamd",
+            "--prefix=true",
+            "readwrite",
+            "/restreamd/",
+        ],
+        &["user", "add", "host:secret"],
+        &["user", "grant-role", "host", "restreamd"],
+        &["auth", "enable"],
+    ] {
+        server.ctl(command);
+    }
+}
+
+/// Until a login of now is void.
+async fn outlive_a_login(server: &Server) {
+    let options = etcd_client::ConnectOptions::new().with_user("host", "secret");
+    let client = etcd_client::Client::connect([server.endpoints()], Some(options));
+    let mut client = client.await.unwrap();
+    let begun = Instant::now();
+    while client.get("/restreamd/a", None).await.is_ok() {
+        assert!(begun.elapsed() < DEADLINE, "logins last");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_whose_login_is_void_by_the_time_it_is_opened_again_logs_in_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "a key that only this test knows, and long enough").unwrap();
+    let token = "--auth-token=jwt,sign-method=HS256,ttl=2s,priv-key=";
+    let mut server = Builder::new()
+        .arg(&format!("{token}{}", key.display()))
+        .start();
+    demand_users(&server);
+    let settings: config::Etcd = toml::from_str("user = \"host\"\npassword = \"secret\"").unwrap();
+    let store = with(&server.url(), &settings);
+    let first = store.txn(Txn::new().put("a", "1")).await.unwrap();
+    let mut watch = store.watch("", first).await.unwrap();
+    let second = store.txn(Txn::new().put("b", "1")).await.unwrap();
+    told(&mut watch, second).await;
+    outlive_a_login(&server).await;
+    // The watch is opened again by nothing but itself.
+    server.kill(0);
+    server.restart();
+    let other = with(&server.url(), &settings);
+    let third = write(&other, "c").await;
+    let begun = Instant::now();
+    let told = told(&mut watch, third).await;
+    assert!(told.contains(&"c".to_owned()), "{told:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{begun:?}");
+    let begins = "grpc_server_started_total{grpc_method=\"Watch\"";
+    // Both of this store, one of the other, and what was tried in vain.
+    let opened = server.metric(begins);
+    assert!((1.0..=20.0).contains(&opened), "{opened}");
 }
