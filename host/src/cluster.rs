@@ -46,7 +46,7 @@ pub use record::{Holder, NodeRecord};
 pub use snapshot::ImportError;
 
 use crate::drain::Drain;
-use crate::id::{AppName, NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
+use crate::id::{AppName, NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid, SubGroup};
 use crate::limits::Limits;
 use crate::restreamer::Restreamers;
 use crate::store::{self, Store};
@@ -76,7 +76,7 @@ pub struct Identity {
     /// Its group.
     pub group: NodeGroup,
     /// Its subgroup.
-    pub sub_group: String,
+    pub sub_group: SubGroup,
     /// `serverAddress`: where clients reach it.
     pub address: String,
     /// Where other nodes reach its RTMP.
@@ -493,7 +493,7 @@ impl Identity {
             api: self.api,
             api_tls: self.api_tls,
             role: "origin".to_owned(),
-            sub_group: self.sub_group.clone(),
+            sub_group: self.sub_group.to_string(),
             capacity: self.capacity,
             app_capacity: self.app_capacity.clone(),
             plugins,

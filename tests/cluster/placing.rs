@@ -121,6 +121,39 @@ fn only_nodes_that_offer_the_type_are_chosen_and_the_answer_says_why_none_is() {
 }
 
 #[test]
+fn a_subgroup_is_preferred_and_demanded_when_it_has_to_be() {
+    let source = Source::open(&Clip::small());
+    let change = |n: usize, builder: restreamd_tests::host::Builder| {
+        builder.set("sub_group", if n == 1 { "east" } else { "west" })
+    };
+    let mut cluster = Cluster::start(BINARY, Etcd::start(), 2, change);
+    let api = cluster.nodes[0].client();
+    let ask = |n: usize, query: &str| {
+        let pull = pull(n, &source, false);
+        api.create(&pull);
+        api.call("POST", &distribute(pull.guid(), query), None)
+    };
+    for n in 0..3 {
+        let placed = ask(n, "?subgroup=west").expect(200);
+        assert_eq!(placed[0]["serverAddress"], "127.0.0.3", "{placed}");
+        assert_eq!(placed[0]["subGroup"], "west", "{placed}");
+    }
+    let placed = ask(3, "?subgroup=east&strict=true").expect(200);
+    assert_eq!(placed[0]["serverAddress"], "127.0.0.2", "{placed}");
+    let refused = ask(4, "?subgroup=north&strict=true").error(422);
+    assert!(refused.to_string().contains("north"), "{refused}");
+    announce(&mut cluster.nodes[0]);
+    cluster.nodes[1].kill();
+    eventually("nobody is left in the west", SOON, || {
+        let path = distribute(pull(4, &source, false).guid(), "?subgroup=west&strict=true");
+        let answer = api.call("POST", &path, None);
+        when(answer.status == 422, || format!("{answer:?}"))
+    });
+    let placed = ask(5, "?subgroup=west").expect(200);
+    assert_eq!(placed[0]["subGroup"], "east", "preferred: {placed}");
+}
+
+#[test]
 fn a_push_goes_where_its_stream_is_and_follows_it() {
     let source = Source::open(&Clip::small());
     let change = |_: usize, builder: restreamd_tests::host::Builder| builder.plugin("rtmp-push");

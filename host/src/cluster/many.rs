@@ -131,7 +131,7 @@ impl Site {
         let me = Identity {
             id: name.parse().expect("legal"),
             group: group(),
-            sub_group: "default".to_owned(),
+            sub_group: "default".parse().expect("legal"),
             address: format!("{name}.example"),
             rtmp: ([127, 0, 0, 1], 1935).into(),
             api: ([127, 0, 0, 1], 5080).into(),
