@@ -476,6 +476,12 @@ impl Names for StreamNames {
             self.streams.settle(guid, done);
         }
     }
+
+    fn undecided(&self, group: &NodeGroup, guids: Vec<StreamGuid>) {
+        if *group == self.group {
+            self.cluster.undecided(guids);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod simulation;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+mod undecided;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -57,6 +58,7 @@ use member::Member;
 use mirror::Mirror;
 use record::{InstanceId, NodeState};
 use roster::Placement;
+use undecided::Undecided;
 
 /// How long a caller waits for a change to be carried out before it is answered.
 const APPLY_WAIT: Duration = Duration::from_secs(5);
@@ -163,6 +165,7 @@ struct Inner {
     claims: watch::Sender<()>,
     /// Assignments under way: one for each caller who waits for one.
     placing: Mutex<Vec<Placement>>,
+    undecided: Mutex<Undecided>,
     /// The revision up to which this node has carried changes out; `None` before the first listing.
     applied: watch::Sender<Option<store::Revision>>,
     /// `None` when the node is alone.
@@ -235,6 +238,7 @@ impl Cluster {
             mirror: RwLock::default(),
             claims: watch::Sender::default(),
             placing: Mutex::default(),
+            undecided: Mutex::default(),
             applied: watch::Sender::new(None),
             membership,
             member: Mutex::new(member),

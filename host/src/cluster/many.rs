@@ -1,10 +1,8 @@
 //! Several nodes in front of one store, in one process, with real supervisors and clocks.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -13,73 +11,14 @@ use super::*;
 use crate::plugin::{self, Plugins, Runtime};
 use crate::restreamer;
 use crate::rtmp::policy::Policy;
-use crate::store::{Entry, Error, LeaseId, Listing, Memory, Page, Revision, Txn, Watch};
+use crate::store::reach::Reach;
+use crate::store::{Memory, Page, Revision, Txn};
 use crate::stream::timeline::Lane;
 use crate::stream::unit::Content;
 use crate::stream::{Feed, Unit};
 
 /// Waits at most so long for anything: a lease, and what follows.
 const PATIENCE: Duration = Duration::from_secs(12);
-
-/// A store that can be out of reach, and says so at once.
-struct Reach {
-    store: Arc<Memory>,
-    cut: AtomicBool,
-}
-
-impl Reach {
-    fn or_cut<'a, T: Send + 'a>(
-        &'a self,
-        call: impl FnOnce(&'a Memory) -> BoxFuture<'a, Result<T, Error>>,
-    ) -> BoxFuture<'a, Result<T, Error>> {
-        if self.cut.load(Ordering::Relaxed) {
-            let why = Arc::new(std::io::Error::other("cut"));
-            return std::future::ready(Err(Error::Unavailable(why))).boxed();
-        }
-        call(&self.store)
-    }
-}
-
-impl Store for Reach {
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Entry>, Error>> {
-        let key = key.to_owned();
-        self.or_cut(move |store| store.get(&key))
-    }
-
-    fn list(&self, prefix: &str, page: Page) -> BoxFuture<'_, Result<Listing, Error>> {
-        let prefix = prefix.to_owned();
-        self.or_cut(move |store| store.list(&prefix, page))
-    }
-
-    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>> {
-        self.or_cut(move |store| store.txn(txn))
-    }
-
-    fn import(&self, entries: Vec<(String, Bytes)>) -> BoxFuture<'_, Result<Revision, Error>> {
-        self.or_cut(move |store| store.import(entries))
-    }
-
-    fn watch(&self, prefix: &str, from: Revision) -> BoxFuture<'_, Result<Watch, Error>> {
-        let prefix = prefix.to_owned();
-        self.or_cut(move |store| store.watch(&prefix, from))
-    }
-
-    fn lease(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, Error>> {
-        self.or_cut(move |store| store.lease(ttl))
-    }
-
-    fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, Error>> {
-        self.or_cut(move |store| store.keep_alive(lease))
-    }
-
-    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), Error>> {
-        self.or_cut(move |store| store.revoke(lease))
-    }
-
-    fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>> {
-        self.or_cut(move |store| store.revision())
-    }
-}
 
 /// The store and what every node has alike.
 struct Site {
@@ -124,10 +63,7 @@ impl Site {
             },
             drain.clone(),
         );
-        let reach = Arc::new(Reach {
-            store: self.store.clone(),
-            cut: AtomicBool::new(false),
-        });
+        let reach = Arc::new(Reach::to(self.store.clone()));
         let me = Identity {
             id: name.parse().expect("legal"),
             group: group(),
@@ -476,4 +412,36 @@ async fn a_node_alone_leaves_at_once() {
         .collect();
     let stays = ["assignments/g/p-1", "names/g/live/1", "provisions/g/p-1"];
     assert_eq!(keys, stays, "no node, no claim");
+}
+
+#[tokio::test]
+async fn a_name_is_a_publishers_again_when_the_store_says_that_no_provision_has_it() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    let cut = |cut| a.reach.cut.store(cut, Ordering::Relaxed);
+    let snapshot = json!({"version": 1, "entries": {
+        "provisions/g/p-1": {
+            "document": {"provisionGuid": "p-1", "streams": [{"streamGuid": "live/1",
+                "camParams": {"properties": {"type": "rtmp", "rtmpUri": "rtmp://127.0.0.1:9/live/s"}}}]},
+            "streams": [{"kind": "rtmp", "feeds": true}],
+        },
+        "names/g/live/1": "p-1",
+    }});
+    cut(true);
+    let refused = a.cluster.import(snapshot).await;
+    assert!(
+        matches!(refused, Err(ImportError::Unavailable(_))),
+        "{refused:?}"
+    );
+    // A write that was done, though nobody heard of it.
+    a.streams.reserve(&stream("live/2")).expect("free");
+    a.cluster.undecided(vec![stream("live/2")]);
+    site.provision("p-2", "live/2", false).await;
+    let kept = |name: &str| a.streams.publish(&stream(name)).is_err();
+    assert!(kept("live/1"), "it may be a provision's");
+    cut(false);
+    a.until("free", |_| !kept("live/1")).await;
+    assert!(kept("live/2"), "it is a provision's");
+    a.until("decided", |a| a.cluster.0.undecided.lock().is_empty())
+        .await;
 }

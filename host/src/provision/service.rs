@@ -29,6 +29,8 @@ pub trait Names: Send + Sync {
     fn reserve(&self, group: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken>;
     /// The write was done at this revision, or not at all.
     fn settle(&self, group: &NodeGroup, guid: &StreamGuid, done: Option<Revision>);
+    /// Nobody knows whether the write was done: the store has to be asked, when it answers.
+    fn undecided(&self, group: &NodeGroup, guids: Vec<StreamGuid>);
 }
 
 /// A publisher is live on the name.
@@ -349,13 +351,16 @@ impl Inner {
                 .await
                 .map_err(|cause| change.refusal(group, cause));
         }
-        // It may have been done all the same: who follows the store will know, so the names stay taken.
-        if !matches!(result, Err(Error::Unavailable(_))) {
-            let done = result.as_ref().ok().copied();
-            taken
-                .iter()
-                .for_each(|name| self.names.settle(group, name, done));
+        // It may have been done all the same: who follows the store will know.
+        if matches!(result, Err(Error::Unavailable(_))) {
+            let taken = taken.into_iter().cloned().collect();
+            self.names.undecided(group, taken);
+            return result;
         }
+        let done = result.as_ref().ok().copied();
+        taken
+            .iter()
+            .for_each(|name| self.names.settle(group, name, done));
         result
     }
 }
