@@ -427,17 +427,6 @@ impl Cluster {
         drains || !begun
     }
 
-    /// The streams that a provision feeds, as far as this node knows.
-    pub fn feeds(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Vec<StreamGuid> {
-        let mirror = self.0.mirror.read();
-        let streams = mirror.provision(group, guid);
-        let streams = streams
-            .into_iter()
-            .flat_map(|(provision, _)| &provision.streams);
-        let fed = streams.filter(|stream| stream.feeds);
-        fed.map(|stream| stream.guid.clone()).collect()
-    }
-
     /// Resolves when nothing of streams that a provision fed up to a revision is appended
     /// by any node: their claims are gone, or their lease is. False when this node has not
     /// carried the revision out in time.

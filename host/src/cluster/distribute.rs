@@ -104,13 +104,17 @@ impl Cluster {
 
     /// Gives a provision to a node, the same one as long as it is in service. The
     /// restreamers run when this returns; another node that takes longer than two seconds
-    /// to begin is not waited for.
+    /// to begin is not waited for. A provision that this node has not heard of yet is
+    /// waited for, not longer than for any change.
     pub async fn distribute(
         &self,
         group: &NodeGroup,
         guid: &ProvisionGuid,
         constraints: &Constraints,
     ) -> Result<Vec<Node>, PlaceError> {
+        if self.0.mirror.read().written(group, guid).is_none() {
+            self.catch_up().await;
+        }
         for _ in 0..PLACE_TRIES {
             let asked = self.asked(group, guid)?;
             if asked.fed.iter().any(|name| self.is_published(group, name)) {

@@ -159,6 +159,13 @@ impl Node {
         placed.map(|nodes| nodes[0].id.to_string())
     }
 
+    /// It hears nothing new from the store until the call that is made meanwhile waits.
+    async fn behind<T>(&self, call: impl Future<Output = T>) -> T {
+        let catches_up = async { self.reach.silent.send_replace(false) };
+        // In this order: the call begins first.
+        tokio::join!(biased; call, catches_up).0
+    }
+
     fn holder(&self, name: &str) -> Option<(String, u64)> {
         let holder = self.cluster.holder(&stream(name))?;
         Some((holder.node.to_string(), holder.epoch))
@@ -295,10 +302,9 @@ async fn a_deleted_provision_is_stopped_everywhere_when_the_call_returns() {
     assert_eq!(b.distribute("p-1").await.expect("placed"), "a");
     a.until("held", |a| a.permitted("live/1") == Some(1)).await;
     let held = a.streams.find(&stream("live/1")).expect("runs");
-    let guid = "p-1".parse().expect("legal");
-    let feeds = b.cluster.feeds(&group(), &guid);
     let revision = site.delete("p-1", "live/1").await;
-    assert!(b.cluster.stopped(&group(), &feeds, revision).await);
+    let fed = [stream("live/1")];
+    assert!(b.cluster.stopped(&group(), &fed, revision).await);
     assert!(held.is_ended());
     let claim = site
         .store
@@ -444,4 +450,19 @@ async fn a_name_is_a_publishers_again_when_the_store_says_that_no_provision_has_
     assert!(kept("live/2"), "it is a provision's");
     a.until("decided", |a| a.cluster.0.undecided.lock().is_empty())
         .await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_behind_catches_up_before_it_says_that_there_is_no_such_provision() {
+    let site = Site::new().await;
+    let (a, b) = (site.node("a").await, site.node("b").await);
+    b.reach.silent.send_replace(true);
+    a.sees(site.provision("p-1", "live/1", false).await).await;
+    let placed = b.behind(b.distribute("p-1")).await;
+    assert!(placed.is_ok(), "{placed:?}");
+    let unknown = b.distribute("p-2").await;
+    assert!(
+        matches!(unknown, Err(PlaceError::UnknownProvision)),
+        "{unknown:?}"
+    );
 }

@@ -223,11 +223,12 @@ async fn a_provision_lives_with_its_name_and_goes_with_it() {
         .await
         .expect("reads");
     assert_eq!(found, [guid("rtmppull1")]);
-    bench
+    let deleted = bench
         .service
         .delete(&bench.group, &guid("rtmppull1"))
         .await
         .expect("deletes");
+    assert_eq!(deleted.fed, [name_of::<StreamGuid>("live/pull1")]);
     assert!(bench.keys().await.is_empty());
     let again = bench.service.delete(&bench.group, &guid("rtmppull1")).await;
     assert!(matches!(again, Err(Error::Unknown(_))));
