@@ -16,7 +16,7 @@ use super::{Cluster, NOT_APPLIED, Node};
 use crate::id::{NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
 use crate::limits::{self, Limit};
 use crate::provision::keys;
-use crate::store::{self, Txn};
+use crate::store::{self, Revision, Txn};
 
 /// How often placing is tried again because someone else placed at the same time.
 const PLACE_TRIES: usize = 5;
@@ -71,6 +71,8 @@ impl Drop for Seat<'_> {
 
 /// What is asked of a node, and for whom.
 struct Asked {
+    /// Of the provision's last write.
+    written: Revision,
     types: Vec<RestreamType>,
     streams: Vec<StreamGuid>,
     /// Of them, those that are fed.
@@ -92,6 +94,7 @@ impl Cluster {
             return Err(PlaceError::NameLive);
         }
         let asked = Asked {
+            written: 0,
             types: Vec::new(),
             streams: Vec::new(),
             fed: Vec::new(),
@@ -120,8 +123,7 @@ impl Cluster {
             if asked.fed.iter().any(|name| self.is_published(group, name)) {
                 return Err(PlaceError::NameLive);
             }
-            let current = asked.current.as_ref().map(|current| &current.value.node);
-            if let Some(node) = current.and_then(|node| self.in_service(group, node)) {
+            if let Some(node) = self.kept_by(group, &asked) {
                 if node.id == self.0.me.id {
                     self.0.restreamers.again(guid);
                 }
@@ -129,7 +131,7 @@ impl Cluster {
             }
             // Until the mirror shows the assignment, or there is none.
             let (node, _seat) = self.choose(group, Some(guid), &asked, constraints)?;
-            match self.assign(group, guid, asked.current, &node.id).await {
+            match self.assign(group, guid, &asked, &node.id).await {
                 Ok(revision) => {
                     if !self.applied(revision).await {
                         return Err(PlaceError::Unavailable(NOT_APPLIED.to_owned()));
@@ -150,12 +152,16 @@ impl Cluster {
 
     fn asked(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Asked, PlaceError> {
         let mirror = self.0.mirror.read();
-        let (provision, _) = mirror
-            .provision(group, guid)
+        let Known {
+            value: provision,
+            revision,
+        } = mirror
+            .written(group, guid)
             .ok_or(PlaceError::UnknownProvision)?;
         let streams = provision.streams.iter();
         let fed = streams.clone().filter(|stream| stream.feeds);
         Ok(Asked {
+            written: *revision,
             types: streams.clone().map(|stream| stream.kind.clone()).collect(),
             fed: fed.map(|stream| stream.guid.clone()).collect(),
             streams: streams.map(|stream| stream.guid.clone()).collect(),
@@ -168,16 +174,18 @@ impl Cluster {
         &self,
         group: &NodeGroup,
         guid: &ProvisionGuid,
-        former: Option<Known<Assignment>>,
+        asked: &Asked,
         to: &NodeId,
-    ) -> Result<store::Revision, store::Error> {
+    ) -> Result<Revision, store::Error> {
+        let former = asked.current.as_ref();
         let assignment = Assignment {
             node: to.clone(),
-            epoch: former.as_ref().map_or(1, |former| former.value.epoch + 1),
+            epoch: former.map_or(1, |former| former.value.epoch + 1),
         };
         let key = keys::assignment(group, guid);
         let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
-        let txn = Txn::new().present(keys::provision(group, guid));
+        // The node was chosen for the types of this very document.
+        let txn = Txn::new().revision_is(keys::provision(group, guid), asked.written);
         let txn = match former {
             None => txn.absent(key.clone()),
             Some(former) => {
@@ -216,10 +224,14 @@ impl Cluster {
         }
     }
 
-    fn in_service(&self, group: &NodeGroup, id: &NodeId) -> Option<Node> {
-        self.nodes(group)
-            .into_iter()
-            .find(|node| node.id == *id && node.state == "INSERVICE")
+    /// The node that has it already, is in service and can carry it out still: an update
+    /// may have changed the type.
+    fn kept_by(&self, group: &NodeGroup, asked: &Asked) -> Option<Node> {
+        let id = &asked.current.as_ref()?.value.node;
+        let mut nodes = self.nodes(group).into_iter();
+        let node = nodes.find(|node| node.id == *id && node.state == "INSERVICE")?;
+        let offers = |kind| node.plugins.contains_key(kind);
+        asked.types.iter().all(offers).then_some(node)
     }
 
     fn choose(

@@ -121,6 +121,18 @@ impl Site {
         self.store.txn(txn).await.expect("writes")
     }
 
+    /// Its type becomes one that no node here offers.
+    async fn retype(&self, guid: &str, stream: &str) -> Revision {
+        let properties = json!({"type": "srt"});
+        let streams = json!([{"streamGuid": stream, "camParams": {"properties": properties}}]);
+        let document = json!({
+            "document": {"provisionGuid": guid, "streams": streams},
+            "streams": [{"kind": "srt", "feeds": true}],
+        });
+        let txn = Txn::new().put(format!("provisions/g/{guid}"), document.to_string());
+        self.store.txn(txn).await.expect("writes")
+    }
+
     async fn delete(&self, guid: &str, stream: &str) -> Revision {
         let txn = Txn::new()
             .delete(format!("provisions/g/{guid}"))
@@ -465,4 +477,35 @@ async fn a_node_that_is_behind_catches_up_before_it_says_that_there_is_no_such_p
         matches!(unknown, Err(PlaceError::UnknownProvision)),
         "{unknown:?}"
     );
+}
+
+#[tokio::test]
+async fn a_node_that_lacks_the_type_by_now_neither_gets_a_provision_nor_keeps_it() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    for (guid, name) in [("p-1", "live/1"), ("p-2", "live/2")] {
+        a.sees(site.provision(guid, name, false).await).await;
+    }
+    a.distribute("p-1").await.expect("placed");
+    let none_fits = |placed: &Result<String, PlaceError>| match placed {
+        Err(PlaceError::NoNodeFits(why)) => assert!(why.contains("srt"), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    // Its update is not heard of yet when the node is chosen.
+    a.reach.silent.send_replace(true);
+    let changed = site.retype("p-2", "live/2").await;
+    none_fits(&a.behind(a.distribute("p-2")).await);
+    a.sees(changed).await;
+    assert_eq!(a.assigned("p-2"), None);
+    a.sees(site.retype("p-1", "live/1").await).await;
+    none_fits(&a.distribute("p-1").await);
+    let mut able = record::tests::record(7);
+    able.plugins = [("srt".parse().expect("legal"), "sha256:0".to_owned())].into();
+    let able = serde_json::to_vec(&able).expect("JSON");
+    let written = site.store.txn(Txn::new().put("nodes/g/b", able)).await;
+    a.sees(written.expect("writes")).await;
+    for (guid, epoch) in [("p-1", 2), ("p-2", 1)] {
+        assert_eq!(a.distribute(guid).await.expect("placed"), "b");
+        assert_eq!(a.assigned(guid), Some(("b".to_owned(), epoch)));
+    }
 }
