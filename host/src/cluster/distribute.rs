@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::mirror::{Assignment, Known};
 use super::moves::read_at;
-use super::placement::{NoFit, Wanted, place};
+use super::placement::{Candidate, NoFit, Wanted, rank};
 use super::record::node_key;
 use super::roster::{Placement, candidates};
 use super::{Cluster, NOT_APPLIED, Node};
@@ -30,7 +30,7 @@ pub struct Constraints {
     pub sub_group: Option<String>,
     /// Exactly so, or not at all.
     pub strict: bool,
-    /// How many nodes.
+    /// How many nodes at most, or exactly. A provision is on one.
     pub endpoints: usize,
 }
 
@@ -70,6 +70,7 @@ impl Drop for Seat<'_> {
 }
 
 /// What is asked of a node, and for whom.
+#[derive(Default)]
 struct Asked {
     /// Of the provision's last write.
     written: Revision,
@@ -83,7 +84,7 @@ struct Asked {
 }
 
 impl Cluster {
-    /// A node for a publisher of a stream.
+    /// Nodes for a publisher of a stream, the best first.
     pub fn for_publisher(
         &self,
         group: &NodeGroup,
@@ -93,16 +94,16 @@ impl Cluster {
         if self.is_published(group, stream) {
             return Err(PlaceError::NameLive);
         }
-        let asked = Asked {
-            written: 0,
-            types: Vec::new(),
-            streams: Vec::new(),
-            fed: Vec::new(),
-            current: None,
-            near: None,
-        };
-        self.choose(group, None, &asked, constraints)
-            .map(|(node, _)| vec![node])
+        let placing = self.0.placing.lock();
+        let mut nodes = self.ranked(group, None, &Asked::default(), constraints, &placing)?;
+        nodes.truncate(constraints.endpoints.max(1));
+        match constraints.strict && nodes.len() < constraints.endpoints {
+            true => Err(PlaceError::NoNodeFits(format!(
+                "only {} nodes fit",
+                nodes.len()
+            ))),
+            false => Ok(nodes),
+        }
     }
 
     /// Gives a provision to a node, the same one as long as it is in service. The
@@ -115,6 +116,10 @@ impl Cluster {
         guid: &ProvisionGuid,
         constraints: &Constraints,
     ) -> Result<Vec<Node>, PlaceError> {
+        if constraints.strict && constraints.endpoints > 1 {
+            let text = "a provision is on one node at a time";
+            return Err(PlaceError::NoNodeFits(text.to_owned()));
+        }
         if self.0.mirror.read().written(group, guid).is_none() {
             self.catch_up().await;
         }
@@ -124,13 +129,20 @@ impl Cluster {
                 return Err(PlaceError::NameLive);
             }
             if let Some(node) = self.kept_by(group, &asked) {
+                let elsewhere = constraints.sub_group.as_ref();
+                if constraints.strict && elsewhere.is_some_and(|wish| *wish != node.sub_group) {
+                    return Err(PlaceError::NoNodeFits(format!(
+                        "it is on {}, in the subgroup {}",
+                        node.id, node.sub_group
+                    )));
+                }
                 if node.id == self.0.me.id {
                     self.0.restreamers.again(guid);
                 }
                 return Ok(vec![node]);
             }
             // Until the mirror shows the assignment, or there is none.
-            let (node, _seat) = self.choose(group, Some(guid), &asked, constraints)?;
+            let (node, _seat) = self.choose(group, guid, &asked, constraints)?;
             match self.assign(group, guid, &asked, &node.id).await {
                 Ok(revision) => {
                     if !self.applied(revision).await {
@@ -237,25 +249,46 @@ impl Cluster {
     fn choose(
         &self,
         group: &NodeGroup,
+        guid: &ProvisionGuid,
+        asked: &Asked,
+        constraints: &Constraints,
+    ) -> Result<(Node, Seat<'_>), PlaceError> {
+        // Held until the seat is taken, so that no two take the last one.
+        let mut placing = self.0.placing.lock();
+        let ranked = self.ranked(group, Some(guid), asked, constraints, &placing)?;
+        let node = ranked.into_iter().next();
+        let node =
+            node.ok_or_else(|| PlaceError::NoNodeFits("no node is in service".to_owned()))?;
+        let placement = Placement {
+            group: group.clone(),
+            guid: guid.clone(),
+            node: node.id.clone(),
+            streams: asked.streams.clone(),
+        };
+        placing.push(placement.clone());
+        let seat = Seat {
+            placing: &self.0.placing,
+            placement,
+        };
+        Ok((node, seat))
+    }
+
+    /// The nodes that fit, the best first.
+    fn ranked(
+        &self,
+        group: &NodeGroup,
         guid: Option<&ProvisionGuid>,
         asked: &Asked,
         constraints: &Constraints,
-    ) -> Result<(Node, Option<Seat<'_>>), PlaceError> {
+        placing: &[Placement],
+    ) -> Result<Vec<Node>, PlaceError> {
         let roster = self.roster(group);
-        if constraints.strict && constraints.endpoints > roster.len() {
-            return Err(PlaceError::NoNodeFits(format!(
-                "the group has {} nodes",
-                roster.len()
-            )));
-        }
-        // Held until the seat is taken, so that no two take the last one.
-        let mut placing = self.0.placing.lock();
         let candidates = {
             let nodes = roster.iter().map(|(node, record)| (node, record));
-            candidates(nodes, &self.0.mirror.read(), group, &placing, guid)
+            candidates(nodes, &self.0.mirror.read(), group, placing, guid)
         };
         let sub_group = constraints.sub_group.as_deref();
-        let chosen = place(
+        let ranked = rank(
             &candidates,
             Wanted {
                 types: &asked.types,
@@ -269,24 +302,12 @@ impl Cluster {
             NoFit::None(text) => PlaceError::NoNodeFits(text),
             NoFit::Full(app) => PlaceError::AtLimit(self.0.limits.refused(Limit::Pulls, app)),
         })?;
-        let mut nodes = self.nodes(group).into_iter();
-        let node = nodes.find(|node| node.id == chosen.id);
-        let node =
-            node.ok_or_else(|| PlaceError::NoNodeFits("no node is in service".to_owned()))?;
-        let seat = guid.map(|guid| {
-            let placement = Placement {
-                group: group.clone(),
-                guid: guid.clone(),
-                node: node.id.clone(),
-                streams: asked.streams.clone(),
-            };
-            placing.push(placement.clone());
-            Seat {
-                placing: &self.0.placing,
-                placement,
-            }
-        });
-        Ok((node, seat))
+        let mut nodes = self.nodes(group);
+        let mut node = |of: &Candidate| {
+            let at = nodes.iter().position(|node| node.id == of.id)?;
+            Some(nodes.swap_remove(at))
+        };
+        Ok(ranked.into_iter().filter_map(&mut node).collect())
     }
 
     /// Whether a publisher has a name, on this node or on another one.

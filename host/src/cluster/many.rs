@@ -162,12 +162,12 @@ impl Node {
     }
 
     async fn distribute(&self, guid: &str) -> Result<String, PlaceError> {
-        let constraints = Constraints {
-            endpoints: 1,
-            ..Constraints::default()
-        };
+        self.distribute_as(guid, &wishes(None, false, 1)).await
+    }
+
+    async fn distribute_as(&self, guid: &str, wishes: &Constraints) -> Result<String, PlaceError> {
         let guid = guid.parse().expect("legal");
-        let placed = self.cluster.distribute(&group(), &guid, &constraints).await;
+        let placed = self.cluster.distribute(&group(), &guid, wishes).await;
         placed.map(|nodes| nodes[0].id.to_string())
     }
 
@@ -214,6 +214,14 @@ fn group() -> NodeGroup {
 
 fn stream(name: &str) -> StreamGuid {
     name.parse().expect("legal")
+}
+
+fn wishes(sub_group: Option<&str>, strict: bool, endpoints: usize) -> Constraints {
+    Constraints {
+        sub_group: sub_group.map(str::to_owned),
+        strict,
+        endpoints,
+    }
 }
 
 fn keyframe(timestamp: u32) -> Unit {
@@ -508,4 +516,45 @@ async fn a_node_that_lacks_the_type_by_now_neither_gets_a_provision_nor_keeps_it
         assert_eq!(a.distribute(guid).await.expect("placed"), "b");
         assert_eq!(a.assigned(guid), Some(("b".to_owned(), epoch)));
     }
+}
+
+#[tokio::test]
+async fn what_is_demanded_of_the_nodes_is_met_or_refused() {
+    let site = Site::new().await;
+    let (a, b) = (site.node("a").await, site.node("b").await);
+    a.until("both", |a| a.cluster.nodes(&group()).len() == 2)
+        .await;
+    let name = stream("live/p");
+    let publish = |strict, endpoints| {
+        let wishes = wishes(None, strict, endpoints);
+        let nodes = a.cluster.for_publisher(&group(), &name, &wishes);
+        nodes.map(|nodes| nodes.len()).ok()
+    };
+    assert_eq!([publish(false, 1), publish(true, 1)], [Some(1), Some(1)]);
+    assert_eq!([publish(false, 2), publish(true, 2)], [Some(2), Some(2)]);
+    assert_eq!([publish(false, 3), publish(true, 3)], [Some(2), None]);
+    a.sees(site.provision("p-1", "live/1", false).await).await;
+    let refused = |placed: &Result<String, PlaceError>| {
+        assert!(
+            matches!(placed, Err(PlaceError::NoNodeFits(_))),
+            "{placed:?}"
+        );
+    };
+    refused(&a.distribute_as("p-1", &wishes(None, true, 2)).await);
+    assert_eq!(a.assigned("p-1"), None, "it would be on one");
+    let on = a
+        .distribute_as("p-1", &wishes(Some("west"), false, 2))
+        .await;
+    let on = on.expect("preferred, and at most");
+    refused(&a.distribute_as("p-1", &wishes(Some("west"), true, 1)).await);
+    let there = wishes(Some("default"), true, 1);
+    assert_eq!(a.distribute_as("p-1", &there).await.expect("is there"), on);
+    // Who leaves takes nobody.
+    b.cluster.drain();
+    a.until("one", |a| {
+        a.cluster
+            .for_publisher(&group(), &name, &wishes(None, true, 2))
+            .is_err()
+    })
+    .await;
 }
