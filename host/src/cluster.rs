@@ -427,6 +427,14 @@ impl Cluster {
         drains || !begun
     }
 
+    /// The streams of a provision, as far as this node knows.
+    pub fn streams_of(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Vec<StreamGuid> {
+        let mirror = self.0.mirror.read();
+        let written = mirror.written(group, guid);
+        let streams = written.into_iter().flat_map(|known| &known.value.streams);
+        streams.map(|stream| stream.guid.clone()).collect()
+    }
+
     /// Resolves when nothing of streams that a provision fed up to a revision is appended
     /// by any node: their claims are gone, or their lease is. False when this node has not
     /// carried the revision out in time.

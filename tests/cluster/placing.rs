@@ -183,6 +183,41 @@ fn a_push_goes_where_its_stream_is_and_follows_it() {
 }
 
 #[test]
+fn a_policy_that_gave_up_begins_anew_whichever_node_is_asked() {
+    let mut source = Source::open(&Clip::small());
+    let url = source.url("live/stream1");
+    source.go_away();
+    let change = |_: usize, builder: restreamd_tests::host::Builder| {
+        let builder = builder.plugin("rtmp-fixed");
+        builder.announce("gave up").announce("gave-up")
+    };
+    let cluster = Cluster::start(BINARY, Etcd::start(), 2, change);
+    let pull = Provision::of_type("rtmp-fixed", "tried-once", "live/tried")
+        .with("url", url)
+        .with("everyMs", "100")
+        .with("attempts", "1");
+    let first = cluster.nodes[0].client();
+    first.create(&pull);
+    known(&cluster, &pull);
+    first.distribute(&pull);
+    let shown = first.wait_for_phase(pull.guid(), "failed", SOON);
+    let at = place(&shown).expect("it is on a node");
+    let other = cluster.nodes[1 - at].client();
+    let told = other.wait_for(pull.guid(), "the other node was told", SOON, |s| {
+        s["phase"] == "failed" && s["history"].as_array().is_some_and(|h| !h.is_empty())
+    });
+    let before = told["attempt"].as_u64();
+    let revision = cluster.etcd.revision();
+    let answer = other.distribute(&pull);
+    assert_eq!(answer["serverAddress"], shown["serverAddress"], "it stays");
+    assert!(cluster.etcd.revision() > revision, "its node is asked");
+    let begun = other.wait_for(pull.guid(), "it tried again", SOON, |s| {
+        s["attempt"].as_u64() > before
+    });
+    assert_eq!(begun["epoch"], 1, "nothing was moved: {begun}");
+}
+
+#[test]
 fn a_process_that_finds_its_name_taken_ends_and_says_by_whom() {
     let cluster = nodes(1);
     let twin = node(BINARY, &cluster.etcd.url(), 1);

@@ -9,7 +9,7 @@ use super::error::{Code, Error, ErrorBody, unplaced};
 use super::extract::{Path, Query, provision_guid, stream_guid};
 use super::stream::Streams;
 use super::wishes::Wishes;
-use crate::cluster::{Constraints, Node};
+use crate::cluster::{Constraints, Node, PlaceError};
 use crate::id::{NodeGroup, ProvisionGuid, StreamGuid};
 use crate::provision::ProvisionStream;
 
@@ -35,7 +35,7 @@ pub(super) async fn distribute(
     query.flag("blocking", true)?;
     query.flag("restream", true)?;
     let provision = state.provisions.get(&group, &guid).await?;
-    let placed = state.cluster.distribute(&group, &guid, &constraints).await;
+    let placed = given(&state, &group, &guid, &constraints).await;
     let nodes = placed.map_err(|error| unplaced(error, Code::CannotBePlaced))?;
     let pairs = nodes
         .iter()
@@ -91,6 +91,24 @@ pub(super) async fn publish(
     Ok(Json(nodes.iter().map(element).collect()))
 }
 
+/// Gives a provision to a node. One that has it already begins anew when its policy gave up; another node is asked
+/// for that only when it told that it did, so that asking again and again writes nothing.
+async fn given(
+    state: &super::State,
+    group: &NodeGroup,
+    guid: &ProvisionGuid,
+    constraints: &Constraints,
+) -> Result<Vec<Node>, PlaceError> {
+    let nodes = state.cluster.distribute(group, guid, constraints).await?;
+    let this = state.cluster.this_node();
+    let mut others = nodes.iter().filter(|node| node.id != this);
+    let streams = state.cluster.streams_of(group, guid);
+    if others.any(|node| streams.iter().any(|of| state.has_given_up(node, guid, of))) {
+        state.cluster.ask_anew(group, guid).await?;
+    }
+    Ok(nodes)
+}
+
 /// Distributes every provision about the stream and says where the first of them is: the one that feeds it.
 async fn restreamed(
     state: &super::State,
@@ -103,7 +121,7 @@ async fn restreamed(
     let mut answer = None;
     for guid in state.provisions.matching(group, stream).await? {
         let nodes = match distribute {
-            true => state.cluster.distribute(group, &guid, constraints).await,
+            true => given(state, group, &guid, constraints).await,
             false => Ok(assigned(state, group, &guid)?),
         };
         let nodes = nodes.map_err(|error| unplaced(error, Code::NotFound))?;

@@ -193,6 +193,7 @@ impl Cluster {
         let assignment = Assignment {
             node: to.clone(),
             epoch: former.map_or(1, |former| former.value.epoch + 1),
+            asked: 0,
         };
         let key = keys::assignment(group, guid);
         let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
@@ -216,6 +217,29 @@ impl Cluster {
             }
         };
         self.0.store.txn(txn.put(key, value)).await
+    }
+
+    /// Asks the node that has a provision to begin anew with what gave up. It may have
+    /// been moved meanwhile: then it begins anyhow.
+    pub async fn ask_anew(
+        &self,
+        group: &NodeGroup,
+        guid: &ProvisionGuid,
+    ) -> Result<(), PlaceError> {
+        let Some(current) = self.0.mirror.read().placed(group, guid).cloned() else {
+            return Ok(());
+        };
+        let assignment = Assignment {
+            asked: current.value.asked.saturating_add(1),
+            ..current.value
+        };
+        let key = keys::assignment(group, guid);
+        let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
+        let txn = Txn::new().revision_is(key.clone(), current.revision);
+        match self.0.store.txn(txn.put(key, value)).await {
+            Ok(_) | Err(store::Error::Failed { .. }) => Ok(()),
+            Err(error) => Err(PlaceError::Unavailable(error.to_string())),
+        }
     }
 
     /// Waits until another node has the claims of what it was given, but not for long.

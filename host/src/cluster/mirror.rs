@@ -21,6 +21,9 @@ pub struct Assignment {
     pub node: NodeId,
     /// Counts how often the provision was placed.
     pub epoch: u64,
+    /// Counts how often somebody asked its node to begin anew with what had given up.
+    #[serde(default)]
+    pub asked: u64,
 }
 
 type Key = (NodeGroup, ProvisionGuid);

@@ -268,6 +268,7 @@ impl Moves {
         let assignment = Assignment {
             node: to.clone(),
             epoch: former.epoch + 1,
+            asked: 0,
         };
         let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
         let key = keys::assignment(&self.group, guid);
