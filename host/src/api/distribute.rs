@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use tracing::info;
 
 use super::caller::{Admin, Viewer};
 use super::element::{Place, StreamElement, Subject};
@@ -109,7 +110,8 @@ async fn given(
     Ok(nodes)
 }
 
-/// Distributes every provision about the stream and says where the first of them is: the one that feeds it.
+/// Distributes every provision about the stream and says where the first of them is: the one that feeds it. What reads
+/// the stream and finds no place does not keep that one from being told.
 async fn restreamed(
     state: &super::State,
     group: &NodeGroup,
@@ -120,12 +122,23 @@ async fn restreamed(
 ) -> Result<Vec<StreamElement>, Error> {
     let mut answer = None;
     for guid in state.provisions.matching(group, stream).await? {
+        let first = answer.is_none();
         let nodes = match distribute {
-            true => given(state, group, &guid, constraints).await,
-            false => Ok(assigned(state, group, &guid)?),
+            true => given(state, group, &guid, constraints)
+                .await
+                .inspect_err(|why| {
+                    if !first {
+                        info!(provision = %guid, %why, "reads the stream and is not placed");
+                    }
+                })
+                .map_err(|error| unplaced(error, Code::NotFound)),
+            false => assigned(state, group, &guid),
         };
-        let nodes = nodes.map_err(|error| unplaced(error, Code::NotFound))?;
-        answer.get_or_insert((guid, nodes));
+        match nodes {
+            Ok(nodes) => drop(answer.get_or_insert((guid, nodes))),
+            Err(error) if first => return Err(error),
+            Err(_) => {}
+        }
     }
     let (guid, nodes) =
         answer.ok_or_else(|| Error::not_found(format!("no provision is about {stream}")))?;
