@@ -463,7 +463,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let app = App::start(config, &secrets).await?;
     let cluster = app.cluster.clone();
-    drain::on_signals(move || drop(cluster.drain()))?;
+    drain::on_signals(move || {
+        cluster.drain();
+    })?;
     app.run().await;
     Ok(())
 }
