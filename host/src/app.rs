@@ -124,7 +124,7 @@ impl App {
         let identity = Identity {
             id: config.node_id.clone(),
             group: config.node_group.clone(),
-            sub_group: "default".to_owned(),
+            sub_group: config.sub_group.clone(),
             address: advertise::address(config.advertise.as_deref(), rtmp_addr),
             rtmp: advertise::reachable(config.advertise.as_deref(), rtmp_addr),
             api: advertise::reachable(config.advertise.as_deref(), api_addr),
@@ -475,6 +475,12 @@ impl Names for StreamNames {
     fn settle(&self, group: &NodeGroup, guid: &StreamGuid, done: Option<Revision>) {
         if *group == self.group {
             self.streams.settle(guid, done);
+        }
+    }
+
+    fn undecided(&self, group: &NodeGroup, guids: Vec<StreamGuid>) {
+        if *group == self.group {
+            self.cluster.undecided(guids);
         }
     }
 }

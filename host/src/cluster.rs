@@ -28,6 +28,7 @@ mod simulation;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+mod undecided;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -48,7 +49,7 @@ pub use sabotage::Sabotage;
 pub use snapshot::ImportError;
 
 use crate::drain::Drain;
-use crate::id::{AppName, NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
+use crate::id::{AppName, NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid, SubGroup};
 use crate::limits::Limits;
 use crate::restreamer::Restreamers;
 use crate::store::{self, Store};
@@ -59,6 +60,7 @@ use member::Member;
 use mirror::Mirror;
 use record::{InstanceId, NodeState};
 use roster::Placement;
+use undecided::Undecided;
 
 /// How long a caller waits for a change to be carried out before it is answered.
 const APPLY_WAIT: Duration = Duration::from_secs(5);
@@ -78,7 +80,7 @@ pub struct Identity {
     /// Its group.
     pub group: NodeGroup,
     /// Its subgroup.
-    pub sub_group: String,
+    pub sub_group: SubGroup,
     /// `serverAddress`: where clients reach it.
     pub address: String,
     /// Where other nodes reach its RTMP.
@@ -167,6 +169,7 @@ struct Inner {
     claims: watch::Sender<()>,
     /// Assignments under way: one for each caller who waits for one.
     placing: Mutex<Vec<Placement>>,
+    undecided: Mutex<Undecided>,
     /// The revision up to which this node has carried changes out; `None` before the first listing.
     applied: watch::Sender<Option<store::Revision>>,
     /// `None` when the node is alone.
@@ -248,6 +251,7 @@ impl Cluster {
             mirror: RwLock::default(),
             claims: watch::Sender::default(),
             placing: Mutex::default(),
+            undecided: Mutex::default(),
             applied: watch::Sender::new(None),
             membership,
             member: Mutex::new(member),
@@ -436,15 +440,12 @@ impl Cluster {
         drains || !begun
     }
 
-    /// The streams that a provision feeds, as far as this node knows.
-    pub fn feeds(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Vec<StreamGuid> {
+    /// The streams of a provision, as far as this node knows.
+    pub fn streams_of(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Vec<StreamGuid> {
         let mirror = self.0.mirror.read();
-        let streams = mirror.provision(group, guid);
-        let streams = streams
-            .into_iter()
-            .flat_map(|(provision, _)| &provision.streams);
-        let fed = streams.filter(|stream| stream.feeds);
-        fed.map(|stream| stream.guid.clone()).collect()
+        let written = mirror.written(group, guid);
+        let streams = written.into_iter().flat_map(|known| &known.value.streams);
+        streams.map(|stream| stream.guid.clone()).collect()
     }
 
     /// Resolves when nothing of streams that a provision fed up to a revision is appended
@@ -506,7 +507,7 @@ impl Identity {
             api: self.api,
             api_tls: self.api_tls,
             role: "origin".to_owned(),
-            sub_group: self.sub_group.clone(),
+            sub_group: self.sub_group.to_string(),
             capacity: self.capacity,
             app_capacity: self.app_capacity.clone(),
             plugins,

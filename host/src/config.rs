@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use crate::auth::Secret;
 use crate::gate::{self, Access};
-use crate::id::{AppName, NodeGroup, NodeId};
+use crate::id::{AppName, NodeGroup, NodeId, SubGroup};
 use crate::limits::Bounds;
 use crate::{api, cluster, flv, plugin, rtmp, stream, telemetry};
 
@@ -42,7 +42,7 @@ const NOT_KEYS: &[&str] = &[
 /// More than a machine has ports or files for.
 const MAX_CONNECTIONS: usize = 1_000_000;
 /// The top-level keys that flags and the environment can set.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "api_listen",
     "rtmp_listen",
     "rtmps_listen",
@@ -52,6 +52,7 @@ pub const KEYS: [&str; 13] = [
     "media_dir",
     "node_id",
     "node_group",
+    "sub_group",
     "store",
     "admin_user",
     "admin_password",
@@ -81,6 +82,8 @@ pub struct Config {
     pub node_id: NodeId,
     /// This node's group.
     pub node_group: NodeGroup,
+    /// The part of the group that this node is in: callers may ask for one.
+    pub sub_group: SubGroup,
     /// `embedded`, `memory` for a node that forgets, or `etcd://host:port,…`.
     pub store: StoreKind,
     /// The administrator's name.
@@ -204,6 +207,7 @@ impl Default for Config {
             media_dir: None,
             node_id: "node1".parse().expect("a legal name"),
             node_group: "nodegroup1".parse().expect("a legal name"),
+            sub_group: "default".parse().expect("a legal name"),
             store: StoreKind::Embedded,
             admin_user: "admin".to_owned(),
             admin_password: None,
@@ -617,6 +621,7 @@ mod tests {
             ),
             ("jwt_secret = \"short\"", "jwt_secret"),
             ("node_group = \"default\"", "node_group"),
+            ("sub_group = \"us east\"", "sub_group"),
             ("store = \"etcd://a:1\"", "store"),
             ("[etcd]\nprefix = \"a\"", "etcd.prefix"),
             ("[etcd]\nuser = \"a\"", "etcd.password"),

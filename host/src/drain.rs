@@ -40,11 +40,7 @@ impl Drain {
     /// called once, on a runtime.
     pub fn start_on_signals(&self) -> io::Result<()> {
         let drain = self.clone();
-        on_signals(move || {
-            let told = drain.is_started();
-            drain.start();
-            told
-        })
+        on_signals(move || drain.start())
     }
 
     /// Spawns a task that [`Drain::finished`] waits for.
@@ -60,20 +56,19 @@ impl Drain {
     }
 }
 
-/// Tells of SIGTERM and Ctrl-C; when that had been told before, the process ends at once.
-/// To be called once, on a runtime.
-pub fn on_signals(tell: impl Fn() -> bool + Send + 'static) -> io::Result<()> {
+/// Tells of the first SIGTERM or Ctrl-C; the second ends the process at once. What began to
+/// leave because somebody asked it to has time for that still when it gets the first. To be
+/// called once, on a runtime.
+pub fn on_signals(tell: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let (mut term, mut int) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,
     );
     tokio::spawn(async move {
-        loop {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-            if tell() {
-                std::process::exit(1);
-            }
-        }
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        tell();
+        tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        std::process::exit(1);
     });
     Ok(())
 }

@@ -96,6 +96,11 @@ name!(
     check_label
 );
 name!(
+    /// The name of a part of a node group, 1 to 64 of `A-Z a-z 0-9 - _ .`.
+    SubGroup,
+    check_label
+);
+name!(
     /// A restream type: what `camParams.properties.type` names, the stem of a plugin's file, 1 to 32 of `a-z 0-9 -`.
     RestreamType,
     check_type

@@ -269,6 +269,9 @@ struct Settings {
     /// This node's group.
     #[arg(long, value_name = "NAME")]
     node_group: Option<String>,
+    /// The part of the group that this node is in.
+    #[arg(long, value_name = "NAME")]
+    sub_group: Option<String>,
     /// `embedded`, `memory` for a node that forgets, or `etcd://host:port,…` for one of many.
     #[arg(long, value_name = "KIND")]
     store: Option<String>,
@@ -295,6 +298,7 @@ impl Settings {
             self.media_dir,
             self.node_id,
             self.node_group,
+            self.sub_group,
             self.store,
             self.admin_user,
             self.admin_password,
@@ -459,7 +463,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let app = App::start(config, &secrets).await?;
     let cluster = app.cluster.clone();
-    drain::on_signals(move || cluster.drain())?;
+    drain::on_signals(move || {
+        cluster.drain();
+    })?;
     app.run().await;
     Ok(())
 }

@@ -27,7 +27,7 @@ mod tests;
 
 pub use error::Error;
 pub use field::Invalid;
-pub use service::{Config, IsSelf, NameTaken, Names, Service};
+pub use service::{Config, Deleted, IsSelf, NameTaken, Names, Service};
 pub use types::Types;
 
 /// The desired state of one or more streams, under the caller's name for it.

@@ -28,7 +28,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tracing::{Instrument, info, info_span, warn};
 
-pub use board::{Incident, Phase};
+pub use board::{Incident, Phase, is_own_decision};
 pub use probe::{Report, TooManyProbes};
 
 use crate::drain::Drain;
@@ -61,6 +61,8 @@ pub struct Assigned {
     pub latency: Option<Latency>,
     /// Of the assignment; later ones are greater.
     pub epoch: u64,
+    /// How often somebody asked for what gave up to begin anew.
+    pub asked: u64,
 }
 
 impl Assigned {
@@ -69,6 +71,7 @@ impl Assigned {
         let alike = Self {
             latency: other.latency,
             epoch: other.epoch,
+            asked: other.asked,
             ..self.clone()
         };
         alike == *other
@@ -116,6 +119,13 @@ struct Running {
 }
 
 impl Running {
+    /// If its policy returned by its own decision.
+    fn begin_anew(&self) {
+        if self.shared.board.lock().may_begin_anew() {
+            self.shared.inbox.again();
+        }
+    }
+
     /// Subscribers stay. One that reads its stream has nothing to say here.
     fn retime(&self, assigned: &Assigned) {
         if let Some(stream) = &self.shared.local.feeds
@@ -208,6 +218,9 @@ impl Restreamers {
                 if !current.assigned.is_the_same_to_its_plugin(&assigned) {
                     current.shared.reconfigure(assigned.properties.clone());
                 }
+                if assigned.asked > current.assigned.asked {
+                    current.begin_anew();
+                }
                 current.assigned = assigned;
             }
             Some(current) if current.assigned.feeds == assigned.feeds => {
@@ -238,11 +251,7 @@ impl Restreamers {
     pub fn again(&self, provision: &ProvisionGuid) {
         let running = self.0.running.lock();
         let of_it = running.iter().filter(|((of, _), _)| of == provision);
-        for (_, current) in of_it {
-            if current.shared.board.lock().may_begin_anew() {
-                current.shared.inbox.again();
-            }
-        }
+        of_it.for_each(|(_, current)| current.begin_anew());
     }
 
     /// Stops a restreamer. Its sources and its stream are closed when this returns;
@@ -558,6 +567,7 @@ mod tests {
             properties: vec![("rtmpUri".into(), "rtmp://127.0.0.1:9/live/s".into())],
             latency: None,
             epoch: 1,
+            asked: 0,
         };
         (restreamers, streams, assigned)
     }

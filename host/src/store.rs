@@ -35,6 +35,8 @@ mod conformance;
 #[cfg(test)]
 mod cut;
 #[cfg(test)]
+pub(crate) mod reach;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 pub(crate) mod virtually;

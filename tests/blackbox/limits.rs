@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use restreamd_tests::api::Api;
+use restreamd_tests::api::{Api, provision_path};
 use restreamd_tests::clip::Clip;
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::ffmpeg;
@@ -146,6 +146,25 @@ fn pulls_are_bounded_for_the_node_and_for_an_app_and_a_deletion_makes_room() {
     api.delete("p-studio-a");
     try_distribute(&api, "studio/room/b").list();
     assert_eq!(refusals(&api, "limits.pulls", "app"), 1);
+}
+
+#[test]
+fn a_reader_without_a_place_does_not_keep_its_stream_from_being_fed() {
+    let source = Source::open(&Clip::small());
+    let host = node().set("limits.pulls", 1).plugin("rtmp-push").start();
+    let api = host.client();
+    api.create(&Provision::pull("fed-one", "live/a", &source.url("live/s")));
+    let push = Provision::of_type("rtmp-push", "read-one", "live/a")
+        .with("rtmpUri", "rtmp://127.0.0.1:9/live/x");
+    api.create(&push);
+    for _ in 0..2 {
+        let placed = try_distribute(&api, "live/a").list();
+        assert_eq!(placed[0]["provisionGuid"], "fed-one", "{placed:?}");
+    }
+    api.wait_for_state("fed-one", "LIVE", SOON);
+    // Asked for by its own name it says why.
+    let path = provision_path("/distribute/read-one");
+    api.call("POST", &path, None).error(503);
 }
 
 #[test]

@@ -62,3 +62,24 @@ fn a_node_that_drains_hands_over_with_at_most_a_group_of_pictures_of_gap() {
         assert!(gap < GAP, "{}: nobody appended for {gap:?}", of[1].node);
     }
 }
+
+#[test]
+fn the_first_signal_after_a_call_to_drain_leaves_the_handover_its_time() {
+    let source = Source::open(&Clip::small());
+    let (mut cluster, _) = nodes(2);
+    let pulls: Vec<_> = (0..4).map(|n| pull(n, &source, true)).collect();
+    let places = spread(&cluster, &pulls);
+    let moved: Vec<usize> = (0..4).filter(|n| places[*n] == 0).collect();
+    assert!(!moved.is_empty(), "{places:?}");
+    let asked = cluster.nodes[0].client();
+    let asked = asked.call("POST", "/as/v1/admin/drain", None);
+    assert!((200..300).contains(&asked.status), "{asked:?}");
+    // As a service manager does when its command to stop has returned.
+    let ended = cluster.nodes[0].drain();
+    assert!(ended.success(), "{ended}");
+    let api = cluster.nodes[1].client();
+    for n in &moved {
+        let status = live(&api, &pulls[*n], SOON, |at| at == 1);
+        assert_eq!(status["epoch"], 2, "it was given, not lost: {status}");
+    }
+}

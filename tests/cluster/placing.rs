@@ -121,6 +121,39 @@ fn only_nodes_that_offer_the_type_are_chosen_and_the_answer_says_why_none_is() {
 }
 
 #[test]
+fn a_subgroup_is_preferred_and_demanded_when_it_has_to_be() {
+    let source = Source::open(&Clip::small());
+    let change = |n: usize, builder: restreamd_tests::host::Builder| {
+        builder.set("sub_group", if n == 1 { "east" } else { "west" })
+    };
+    let mut cluster = Cluster::start(BINARY, Etcd::start(), 2, change);
+    let api = cluster.nodes[0].client();
+    let ask = |n: usize, query: &str| {
+        let pull = pull(n, &source, false);
+        api.create(&pull);
+        api.call("POST", &distribute(pull.guid(), query), None)
+    };
+    for n in 0..3 {
+        let placed = ask(n, "?subgroup=west").expect(200);
+        assert_eq!(placed[0]["serverAddress"], "127.0.0.3", "{placed}");
+        assert_eq!(placed[0]["subGroup"], "west", "{placed}");
+    }
+    let placed = ask(3, "?subgroup=east&strict=true").expect(200);
+    assert_eq!(placed[0]["serverAddress"], "127.0.0.2", "{placed}");
+    let refused = ask(4, "?subgroup=north&strict=true").error(422);
+    assert!(refused.to_string().contains("north"), "{refused}");
+    announce(&mut cluster.nodes[0]);
+    cluster.nodes[1].kill();
+    eventually("nobody is left in the west", SOON, || {
+        let path = distribute(pull(4, &source, false).guid(), "?subgroup=west&strict=true");
+        let answer = api.call("POST", &path, None);
+        when(answer.status == 422, || format!("{answer:?}"))
+    });
+    let placed = ask(5, "?subgroup=west").expect(200);
+    assert_eq!(placed[0]["subGroup"], "east", "preferred: {placed}");
+}
+
+#[test]
 fn a_push_goes_where_its_stream_is_and_follows_it() {
     let source = Source::open(&Clip::small());
     let change = |_: usize, builder: restreamd_tests::host::Builder| builder.plugin("rtmp-push");
@@ -147,6 +180,41 @@ fn a_push_goes_where_its_stream_is_and_follows_it() {
     api.wait_for(push.guid(), "it followed its stream", SOON, |it| {
         together(it, &moved)
     });
+}
+
+#[test]
+fn a_policy_that_gave_up_begins_anew_whichever_node_is_asked() {
+    let mut source = Source::open(&Clip::small());
+    let url = source.url("live/stream1");
+    source.go_away();
+    let change = |_: usize, builder: restreamd_tests::host::Builder| {
+        let builder = builder.plugin("rtmp-fixed");
+        builder.announce("gave up").announce("gave-up")
+    };
+    let cluster = Cluster::start(BINARY, Etcd::start(), 2, change);
+    let pull = Provision::of_type("rtmp-fixed", "tried-once", "live/tried")
+        .with("url", url)
+        .with("everyMs", "100")
+        .with("attempts", "1");
+    let first = cluster.nodes[0].client();
+    first.create(&pull);
+    known(&cluster, &pull);
+    first.distribute(&pull);
+    let shown = first.wait_for_phase(pull.guid(), "failed", SOON);
+    let at = place(&shown).expect("it is on a node");
+    let other = cluster.nodes[1 - at].client();
+    let told = other.wait_for(pull.guid(), "the other node was told", SOON, |s| {
+        s["phase"] == "failed" && s["history"].as_array().is_some_and(|h| !h.is_empty())
+    });
+    let before = told["attempt"].as_u64();
+    let revision = cluster.etcd.revision();
+    let answer = other.distribute(&pull);
+    assert_eq!(answer["serverAddress"], shown["serverAddress"], "it stays");
+    assert!(cluster.etcd.revision() > revision, "its node is asked");
+    let begun = other.wait_for(pull.guid(), "it tried again", SOON, |s| {
+        s["attempt"].as_u64() > before
+    });
+    assert_eq!(begun["epoch"], 1, "nothing was moved: {begun}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use tracing::info;
 
 use super::caller::{Admin, Viewer};
 use super::element::{Place, StreamElement, Subject};
@@ -9,7 +10,7 @@ use super::error::{Code, Error, ErrorBody, unplaced};
 use super::extract::{Path, Query, provision_guid, stream_guid};
 use super::stream::Streams;
 use super::wishes::Wishes;
-use crate::cluster::{Constraints, Node};
+use crate::cluster::{Constraints, Node, PlaceError};
 use crate::id::{NodeGroup, ProvisionGuid, StreamGuid};
 use crate::provision::ProvisionStream;
 
@@ -35,7 +36,7 @@ pub(super) async fn distribute(
     query.flag("blocking", true)?;
     query.flag("restream", true)?;
     let provision = state.provisions.get(&group, &guid).await?;
-    let placed = state.cluster.distribute(&group, &guid, &constraints).await;
+    let placed = given(&state, &group, &guid, &constraints).await;
     let nodes = placed.map_err(|error| unplaced(error, Code::CannotBePlaced))?;
     let pairs = nodes
         .iter()
@@ -91,7 +92,26 @@ pub(super) async fn publish(
     Ok(Json(nodes.iter().map(element).collect()))
 }
 
-/// Distributes every provision about the stream and says where the first of them is: the one that feeds it.
+/// Gives a provision to a node. One that has it already begins anew when its policy gave up; another node is asked
+/// for that only when it told that it did, so that asking again and again writes nothing.
+async fn given(
+    state: &super::State,
+    group: &NodeGroup,
+    guid: &ProvisionGuid,
+    constraints: &Constraints,
+) -> Result<Vec<Node>, PlaceError> {
+    let nodes = state.cluster.distribute(group, guid, constraints).await?;
+    let this = state.cluster.this_node();
+    let mut others = nodes.iter().filter(|node| node.id != this);
+    let streams = state.cluster.streams_of(group, guid);
+    if others.any(|node| streams.iter().any(|of| state.has_given_up(node, guid, of))) {
+        state.cluster.ask_anew(group, guid).await?;
+    }
+    Ok(nodes)
+}
+
+/// Distributes every provision about the stream and says where the first of them is: the one that feeds it. What reads
+/// the stream and finds no place does not keep that one from being told.
 async fn restreamed(
     state: &super::State,
     group: &NodeGroup,
@@ -102,12 +122,23 @@ async fn restreamed(
 ) -> Result<Vec<StreamElement>, Error> {
     let mut answer = None;
     for guid in state.provisions.matching(group, stream).await? {
+        let first = answer.is_none();
         let nodes = match distribute {
-            true => state.cluster.distribute(group, &guid, constraints).await,
-            false => Ok(assigned(state, group, &guid)?),
+            true => given(state, group, &guid, constraints)
+                .await
+                .inspect_err(|why| {
+                    if !first {
+                        info!(provision = %guid, %why, "reads the stream and is not placed");
+                    }
+                })
+                .map_err(|error| unplaced(error, Code::NotFound)),
+            false => assigned(state, group, &guid),
         };
-        let nodes = nodes.map_err(|error| unplaced(error, Code::NotFound))?;
-        answer.get_or_insert((guid, nodes));
+        match nodes {
+            Ok(nodes) => drop(answer.get_or_insert((guid, nodes))),
+            Err(error) if first => return Err(error),
+            Err(_) => {}
+        }
     }
     let (guid, nodes) =
         answer.ok_or_else(|| Error::not_found(format!("no provision is about {stream}")))?;

@@ -14,7 +14,7 @@ use super::caller::Viewer;
 use crate::cluster::Node;
 use crate::figures;
 use crate::id::{NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
-use crate::restreamer::{Phase, Status, TargetFacts, TargetState};
+use crate::restreamer::{self, Phase, Status, TargetFacts, TargetState};
 use crate::stream::{AudioFacts, MoreTracks, StreamSnapshot, VideoFacts};
 
 const LIVE: Cow<'static, str> = Cow::Borrowed("LIVE");
@@ -280,6 +280,21 @@ impl State {
         }
     }
 
+    /// Whether another node told that a provision's policy ended there by its own decision.
+    pub(super) fn has_given_up(
+        &self,
+        node: &Node,
+        provision: &ProvisionGuid,
+        stream: &StreamGuid,
+    ) -> bool {
+        let of = figures::Subject {
+            stream: stream.clone(),
+            provision: Some(provision.clone()),
+        };
+        let told = self.figures.stream::<StreamElement>(&node.id, &of);
+        told.is_some_and(|told| told.has_given_up())
+    }
+
     /// What other nodes are told of a stream that is here: all but what they know.
     pub(super) fn figure(&self, subject: &Subject<'_>) -> Map<String, Value> {
         let told = StreamElement {
@@ -305,6 +320,12 @@ impl State {
 }
 
 impl StreamElement {
+    fn has_given_up(&self) -> bool {
+        let last = self.history.iter().flatten().last();
+        self.phase.as_deref() == Some(Phase::Failed.as_str())
+            && last.is_some_and(|incident| restreamer::is_own_decision(&incident.class))
+    }
+
     /// Those who watch it, if that is known.
     pub(super) fn subscribers(&self) -> Option<u64> {
         self.subscribers

@@ -76,6 +76,7 @@ pub(super) async fn probe(
         properties: stream.properties,
         latency: stream.latency,
         epoch: 0,
+        asked: 0,
     };
     let report = state.restreamers.probe(assigned, timeout).await;
     let report = report.map_err(|busy| Error::new(Code::AtLimit, busy.to_string()))?;

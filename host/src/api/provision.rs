@@ -13,6 +13,7 @@ use super::error::{Code, Error, ErrorBody};
 use super::extract::{self, Path, Query, provision_guid};
 use crate::cluster::NOT_APPLIED;
 use crate::id::{NodeGroup, ProvisionGuid};
+use crate::provision::Deleted;
 
 /// What was done.
 #[derive(Serialize, ToSchema)]
@@ -184,9 +185,8 @@ pub(super) async fn delete(
     Path((ng, guid)): Path<(String, String)>,
 ) -> Result<Json<Done>, Error> {
     let (group, guid) = (state.group(&ng)?, provision_guid(&guid)?);
-    let feeds = state.cluster.feeds(&group, &guid);
-    let revision = state.provisions.delete(&group, &guid).await?;
-    if !state.cluster.stopped(&group, &feeds, revision).await {
+    let Deleted { revision, fed } = state.provisions.delete(&group, &guid).await?;
+    if !state.cluster.stopped(&group, &fed, revision).await {
         return Err(Error::new(Code::Unavailable, NOT_APPLIED));
     }
     Ok(Json(Done { result: "DELETED" }))

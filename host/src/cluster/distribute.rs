@@ -9,14 +9,14 @@ use parking_lot::Mutex;
 
 use super::mirror::{Assignment, Known};
 use super::moves::read_at;
-use super::placement::{NoFit, Wanted, place};
+use super::placement::{Candidate, NoFit, Wanted, rank};
 use super::record::node_key;
 use super::roster::{Placement, candidates};
 use super::{Cluster, NOT_APPLIED, Node};
 use crate::id::{NodeGroup, NodeId, ProvisionGuid, RestreamType, StreamGuid};
 use crate::limits::{self, Limit};
 use crate::provision::keys;
-use crate::store::{self, Txn};
+use crate::store::{self, Revision, Txn};
 
 /// How often placing is tried again because someone else placed at the same time.
 const PLACE_TRIES: usize = 5;
@@ -30,7 +30,7 @@ pub struct Constraints {
     pub sub_group: Option<String>,
     /// Exactly so, or not at all.
     pub strict: bool,
-    /// How many nodes.
+    /// How many nodes at most, or exactly. A provision is on one.
     pub endpoints: usize,
 }
 
@@ -70,7 +70,10 @@ impl Drop for Seat<'_> {
 }
 
 /// What is asked of a node, and for whom.
+#[derive(Default)]
 struct Asked {
+    /// Of the provision's last write.
+    written: Revision,
     types: Vec<RestreamType>,
     streams: Vec<StreamGuid>,
     /// Of them, those that are fed.
@@ -81,7 +84,7 @@ struct Asked {
 }
 
 impl Cluster {
-    /// A node for a publisher of a stream.
+    /// Nodes for a publisher of a stream, the best first.
     pub fn for_publisher(
         &self,
         group: &NodeGroup,
@@ -91,41 +94,56 @@ impl Cluster {
         if self.is_published(group, stream) {
             return Err(PlaceError::NameLive);
         }
-        let asked = Asked {
-            types: Vec::new(),
-            streams: Vec::new(),
-            fed: Vec::new(),
-            current: None,
-            near: None,
-        };
-        self.choose(group, None, &asked, constraints)
-            .map(|(node, _)| vec![node])
+        let placing = self.0.placing.lock();
+        let mut nodes = self.ranked(group, None, &Asked::default(), constraints, &placing)?;
+        nodes.truncate(constraints.endpoints.max(1));
+        match constraints.strict && nodes.len() < constraints.endpoints {
+            true => Err(PlaceError::NoNodeFits(format!(
+                "only {} nodes fit",
+                nodes.len()
+            ))),
+            false => Ok(nodes),
+        }
     }
 
     /// Gives a provision to a node, the same one as long as it is in service. The
     /// restreamers run when this returns; another node that takes longer than two seconds
-    /// to begin is not waited for.
+    /// to begin is not waited for. A provision that this node has not heard of yet is
+    /// waited for, not longer than for any change.
     pub async fn distribute(
         &self,
         group: &NodeGroup,
         guid: &ProvisionGuid,
         constraints: &Constraints,
     ) -> Result<Vec<Node>, PlaceError> {
+        if constraints.strict && constraints.endpoints > 1 {
+            let text = "a provision is on one node at a time";
+            return Err(PlaceError::NoNodeFits(text.to_owned()));
+        }
+        if self.0.mirror.read().written(group, guid).is_none() {
+            self.catch_up().await;
+        }
         for _ in 0..PLACE_TRIES {
             let asked = self.asked(group, guid)?;
             if asked.fed.iter().any(|name| self.is_published(group, name)) {
                 return Err(PlaceError::NameLive);
             }
-            let current = asked.current.as_ref().map(|current| &current.value.node);
-            if let Some(node) = current.and_then(|node| self.in_service(group, node)) {
+            if let Some(node) = self.kept_by(group, &asked) {
+                let elsewhere = constraints.sub_group.as_ref();
+                if constraints.strict && elsewhere.is_some_and(|wish| *wish != node.sub_group) {
+                    return Err(PlaceError::NoNodeFits(format!(
+                        "it is on {}, in the subgroup {}",
+                        node.id, node.sub_group
+                    )));
+                }
                 if node.id == self.0.me.id {
                     self.0.restreamers.again(guid);
                 }
                 return Ok(vec![node]);
             }
             // Until the mirror shows the assignment, or there is none.
-            let (node, _seat) = self.choose(group, Some(guid), &asked, constraints)?;
-            match self.assign(group, guid, asked.current, &node.id).await {
+            let (node, _seat) = self.choose(group, guid, &asked, constraints)?;
+            match self.assign(group, guid, &asked, &node.id).await {
                 Ok(revision) => {
                     if !self.applied(revision).await {
                         return Err(PlaceError::Unavailable(NOT_APPLIED.to_owned()));
@@ -146,12 +164,16 @@ impl Cluster {
 
     fn asked(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Asked, PlaceError> {
         let mirror = self.0.mirror.read();
-        let (provision, _) = mirror
-            .provision(group, guid)
+        let Known {
+            value: provision,
+            revision,
+        } = mirror
+            .written(group, guid)
             .ok_or(PlaceError::UnknownProvision)?;
         let streams = provision.streams.iter();
         let fed = streams.clone().filter(|stream| stream.feeds);
         Ok(Asked {
+            written: *revision,
             types: streams.clone().map(|stream| stream.kind.clone()).collect(),
             fed: fed.map(|stream| stream.guid.clone()).collect(),
             streams: streams.map(|stream| stream.guid.clone()).collect(),
@@ -164,16 +186,19 @@ impl Cluster {
         &self,
         group: &NodeGroup,
         guid: &ProvisionGuid,
-        former: Option<Known<Assignment>>,
+        asked: &Asked,
         to: &NodeId,
-    ) -> Result<store::Revision, store::Error> {
+    ) -> Result<Revision, store::Error> {
+        let former = asked.current.as_ref();
         let assignment = Assignment {
             node: to.clone(),
-            epoch: former.as_ref().map_or(1, |former| former.value.epoch + 1),
+            epoch: former.map_or(1, |former| former.value.epoch + 1),
+            asked: 0,
         };
         let key = keys::assignment(group, guid);
         let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
-        let txn = Txn::new().present(keys::provision(group, guid));
+        // The node was chosen for the types of this very document.
+        let txn = Txn::new().revision_is(keys::provision(group, guid), asked.written);
         let txn = match former {
             None => txn.absent(key.clone()),
             Some(former) => {
@@ -194,6 +219,29 @@ impl Cluster {
         self.0.store.txn(txn.put(key, value)).await
     }
 
+    /// Asks the node that has a provision to begin anew with what gave up. It may have
+    /// been moved meanwhile: then it begins anyhow.
+    pub async fn ask_anew(
+        &self,
+        group: &NodeGroup,
+        guid: &ProvisionGuid,
+    ) -> Result<(), PlaceError> {
+        let Some(current) = self.0.mirror.read().placed(group, guid).cloned() else {
+            return Ok(());
+        };
+        let assignment = Assignment {
+            asked: current.value.asked.saturating_add(1),
+            ..current.value
+        };
+        let key = keys::assignment(group, guid);
+        let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
+        let txn = Txn::new().revision_is(key.clone(), current.revision);
+        match self.0.store.txn(txn.put(key, value)).await {
+            Ok(_) | Err(store::Error::Failed { .. }) => Ok(()),
+            Err(error) => Err(PlaceError::Unavailable(error.to_string())),
+        }
+    }
+
     /// Waits until another node has the claims of what it was given, but not for long.
     async fn begun(&self, fed: &[StreamGuid], node: &NodeId) {
         let mut changed = self.claims_changed();
@@ -212,34 +260,59 @@ impl Cluster {
         }
     }
 
-    fn in_service(&self, group: &NodeGroup, id: &NodeId) -> Option<Node> {
-        self.nodes(group)
-            .into_iter()
-            .find(|node| node.id == *id && node.state == "INSERVICE")
+    /// The node that has it already, is in service and can carry it out still: an update
+    /// may have changed the type.
+    fn kept_by(&self, group: &NodeGroup, asked: &Asked) -> Option<Node> {
+        let id = &asked.current.as_ref()?.value.node;
+        let mut nodes = self.nodes(group).into_iter();
+        let node = nodes.find(|node| node.id == *id && node.state == "INSERVICE")?;
+        let offers = |kind| node.plugins.contains_key(kind);
+        asked.types.iter().all(offers).then_some(node)
     }
 
     fn choose(
         &self,
         group: &NodeGroup,
+        guid: &ProvisionGuid,
+        asked: &Asked,
+        constraints: &Constraints,
+    ) -> Result<(Node, Seat<'_>), PlaceError> {
+        // Held until the seat is taken, so that no two take the last one.
+        let mut placing = self.0.placing.lock();
+        let ranked = self.ranked(group, Some(guid), asked, constraints, &placing)?;
+        let node = ranked.into_iter().next();
+        let node =
+            node.ok_or_else(|| PlaceError::NoNodeFits("no node is in service".to_owned()))?;
+        let placement = Placement {
+            group: group.clone(),
+            guid: guid.clone(),
+            node: node.id.clone(),
+            streams: asked.streams.clone(),
+        };
+        placing.push(placement.clone());
+        let seat = Seat {
+            placing: &self.0.placing,
+            placement,
+        };
+        Ok((node, seat))
+    }
+
+    /// The nodes that fit, the best first.
+    fn ranked(
+        &self,
+        group: &NodeGroup,
         guid: Option<&ProvisionGuid>,
         asked: &Asked,
         constraints: &Constraints,
-    ) -> Result<(Node, Option<Seat<'_>>), PlaceError> {
+        placing: &[Placement],
+    ) -> Result<Vec<Node>, PlaceError> {
         let roster = self.roster(group);
-        if constraints.strict && constraints.endpoints > roster.len() {
-            return Err(PlaceError::NoNodeFits(format!(
-                "the group has {} nodes",
-                roster.len()
-            )));
-        }
-        // Held until the seat is taken, so that no two take the last one.
-        let mut placing = self.0.placing.lock();
         let candidates = {
             let nodes = roster.iter().map(|(node, record)| (node, record));
-            candidates(nodes, &self.0.mirror.read(), group, &placing, guid)
+            candidates(nodes, &self.0.mirror.read(), group, placing, guid)
         };
         let sub_group = constraints.sub_group.as_deref();
-        let chosen = place(
+        let ranked = rank(
             &candidates,
             Wanted {
                 types: &asked.types,
@@ -253,24 +326,12 @@ impl Cluster {
             NoFit::None(text) => PlaceError::NoNodeFits(text),
             NoFit::Full(app) => PlaceError::AtLimit(self.0.limits.refused(Limit::Pulls, app)),
         })?;
-        let mut nodes = self.nodes(group).into_iter();
-        let node = nodes.find(|node| node.id == chosen.id);
-        let node =
-            node.ok_or_else(|| PlaceError::NoNodeFits("no node is in service".to_owned()))?;
-        let seat = guid.map(|guid| {
-            let placement = Placement {
-                group: group.clone(),
-                guid: guid.clone(),
-                node: node.id.clone(),
-                streams: asked.streams.clone(),
-            };
-            placing.push(placement.clone());
-            Seat {
-                placing: &self.0.placing,
-                placement,
-            }
-        });
-        Ok((node, seat))
+        let mut nodes = self.nodes(group);
+        let mut node = |of: &Candidate| {
+            let at = nodes.iter().position(|node| node.id == of.id)?;
+            Some(nodes.swap_remove(at))
+        };
+        Ok(ranked.into_iter().filter_map(&mut node).collect())
     }
 
     /// Whether a publisher has a name, on this node or on another one.

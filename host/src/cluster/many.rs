@@ -1,10 +1,8 @@
 //! Several nodes in front of one store, in one process, with real supervisors and clocks.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
@@ -13,92 +11,14 @@ use super::*;
 use crate::plugin::{self, Plugins, Runtime};
 use crate::restreamer;
 use crate::rtmp::policy::Policy;
-use crate::store::{Entry, Error, LeaseId, Listing, Memory, Page, Revision, Txn, Watch};
+use crate::store::reach::Reach;
+use crate::store::{Memory, Page, Revision, Txn};
 use crate::stream::timeline::Lane;
 use crate::stream::unit::Content;
 use crate::stream::{Feed, Unit};
 
 /// Waits at most so long for anything: a lease, and what follows.
 const PATIENCE: Duration = Duration::from_secs(12);
-
-/// A store that can be out of reach, and says so at once.
-struct Reach {
-    store: Arc<Memory>,
-    cut: AtomicBool,
-    /// Its watches tell nothing.
-    mute: Arc<AtomicBool>,
-}
-
-impl Reach {
-    fn or_cut<'a, T: Send + 'a>(
-        &'a self,
-        call: impl FnOnce(&'a Memory) -> BoxFuture<'a, Result<T, Error>>,
-    ) -> BoxFuture<'a, Result<T, Error>> {
-        if self.cut.load(Ordering::Relaxed) {
-            let why = Arc::new(std::io::Error::other("cut"));
-            return std::future::ready(Err(Error::Unavailable(why))).boxed();
-        }
-        call(&self.store)
-    }
-}
-
-impl Store for Reach {
-    fn get(&self, key: &str) -> BoxFuture<'_, Result<Option<Entry>, Error>> {
-        let key = key.to_owned();
-        self.or_cut(move |store| store.get(&key))
-    }
-
-    fn list(&self, prefix: &str, page: Page) -> BoxFuture<'_, Result<Listing, Error>> {
-        let prefix = prefix.to_owned();
-        self.or_cut(move |store| store.list(&prefix, page))
-    }
-
-    fn txn(&self, txn: Txn) -> BoxFuture<'_, Result<Revision, Error>> {
-        self.or_cut(move |store| store.txn(txn))
-    }
-
-    fn import(&self, entries: Vec<(String, Bytes)>) -> BoxFuture<'_, Result<Revision, Error>> {
-        self.or_cut(move |store| store.import(entries))
-    }
-
-    fn watch(&self, prefix: &str, from: Revision) -> BoxFuture<'_, Result<Watch, Error>> {
-        let prefix = prefix.to_owned();
-        let mute = self.mute.clone();
-        let watch = async move {
-            let watch = self.or_cut(move |store| store.watch(&prefix, from)).await?;
-            Ok(Watch::new(
-                from,
-                futures_util::stream::unfold(watch, move |mut watch| {
-                    let mute = mute.clone();
-                    async move {
-                        let told = watch.next().await;
-                        while mute.load(Ordering::Relaxed) {
-                            tokio::time::sleep(Duration::from_millis(5)).await;
-                        }
-                        Some((told, watch))
-                    }
-                }),
-            ))
-        };
-        watch.boxed()
-    }
-
-    fn lease(&self, ttl: Duration) -> BoxFuture<'_, Result<LeaseId, Error>> {
-        self.or_cut(move |store| store.lease(ttl))
-    }
-
-    fn keep_alive(&self, lease: LeaseId) -> BoxFuture<'_, Result<Duration, Error>> {
-        self.or_cut(move |store| store.keep_alive(lease))
-    }
-
-    fn revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), Error>> {
-        self.or_cut(move |store| store.revoke(lease))
-    }
-
-    fn revision(&self) -> BoxFuture<'_, Result<Revision, Error>> {
-        self.or_cut(move |store| store.revision())
-    }
-}
 
 /// The store and what every node has alike.
 struct Site {
@@ -143,15 +63,11 @@ impl Site {
             },
             drain.clone(),
         );
-        let reach = Arc::new(Reach {
-            store: self.store.clone(),
-            cut: AtomicBool::new(false),
-            mute: Arc::default(),
-        });
+        let reach = Arc::new(Reach::to(self.store.clone()));
         let me = Identity {
             id: name.parse().expect("legal"),
             group: group(),
-            sub_group: "default".to_owned(),
+            sub_group: "default".parse().expect("legal"),
             address: format!("{name}.example"),
             rtmp: ([127, 0, 0, 1], 1935).into(),
             api: ([127, 0, 0, 1], 5080).into(),
@@ -206,6 +122,18 @@ impl Site {
         self.store.txn(txn).await.expect("writes")
     }
 
+    /// Its type becomes one that no node here offers.
+    async fn retype(&self, guid: &str, stream: &str) -> Revision {
+        let properties = json!({"type": "srt"});
+        let streams = json!([{"streamGuid": stream, "camParams": {"properties": properties}}]);
+        let document = json!({
+            "document": {"provisionGuid": guid, "streams": streams},
+            "streams": [{"kind": "srt", "feeds": true}],
+        });
+        let txn = Txn::new().put(format!("provisions/g/{guid}"), document.to_string());
+        self.store.txn(txn).await.expect("writes")
+    }
+
     async fn delete(&self, guid: &str, stream: &str) -> Revision {
         let txn = Txn::new()
             .delete(format!("provisions/g/{guid}"))
@@ -239,13 +167,20 @@ impl Node {
     }
 
     async fn distribute(&self, guid: &str) -> Result<String, PlaceError> {
-        let constraints = Constraints {
-            endpoints: 1,
-            ..Constraints::default()
-        };
+        self.distribute_as(guid, &wishes(None, false, 1)).await
+    }
+
+    async fn distribute_as(&self, guid: &str, wishes: &Constraints) -> Result<String, PlaceError> {
         let guid = guid.parse().expect("legal");
-        let placed = self.cluster.distribute(&group(), &guid, &constraints).await;
+        let placed = self.cluster.distribute(&group(), &guid, wishes).await;
         placed.map(|nodes| nodes[0].id.to_string())
+    }
+
+    /// It hears nothing new from the store until the call that is made meanwhile waits.
+    async fn behind<T>(&self, call: impl Future<Output = T>) -> T {
+        let catches_up = async { self.reach.silent.send_replace(false) };
+        // In this order: the call begins first.
+        tokio::join!(biased; call, catches_up).0
     }
 
     fn holder(&self, name: &str) -> Option<(String, u64)> {
@@ -284,6 +219,14 @@ fn group() -> NodeGroup {
 
 fn stream(name: &str) -> StreamGuid {
     name.parse().expect("legal")
+}
+
+fn wishes(sub_group: Option<&str>, strict: bool, endpoints: usize) -> Constraints {
+    Constraints {
+        sub_group: sub_group.map(str::to_owned),
+        strict,
+        endpoints,
+    }
 }
 
 fn keyframe(timestamp: u32) -> Unit {
@@ -384,10 +327,9 @@ async fn a_deleted_provision_is_stopped_everywhere_when_the_call_returns() {
     assert_eq!(b.distribute("p-1").await.expect("placed"), "a");
     a.until("held", |a| a.permitted("live/1") == Some(1)).await;
     let held = a.streams.find(&stream("live/1")).expect("runs");
-    let guid = "p-1".parse().expect("legal");
-    let feeds = b.cluster.feeds(&group(), &guid);
     let revision = site.delete("p-1", "live/1").await;
-    assert!(b.cluster.stopped(&group(), &feeds, revision).await);
+    let fed = [stream("live/1")];
+    assert!(b.cluster.stopped(&group(), &fed, revision).await);
     assert!(held.is_ended());
     let claim = site
         .store
@@ -433,13 +375,13 @@ async fn a_node_that_hears_nothing_of_the_store_fences_itself_though_its_lease_i
     a.distribute("p-1").await.expect("placed");
     a.until("held", |a| a.permitted("live/1") == Some(1)).await;
     // Its own writes are done, so only its ears fail.
-    a.reach.mute.store(true, Ordering::Relaxed);
+    a.reach.silent.send_replace(true);
     let begin = std::time::Instant::now();
     let fenced = |a: &Node| a.streams.fenced();
     a.until_within(3 * store::WORD, "fenced", fenced).await;
     assert!(begin.elapsed() > store::WORD, "{begin:?}");
     assert!(a.cluster.ready().is_err_and(|why| why.contains("cluster")));
-    a.reach.mute.store(false, Ordering::Relaxed);
+    a.reach.silent.send_replace(false);
     a.until("back", |a| {
         a.cluster.ready().is_ok() && a.permitted("live/1").is_some()
     })
@@ -565,4 +507,129 @@ async fn a_node_alone_leaves_at_once() {
         .collect();
     let stays = ["assignments/g/p-1", "names/g/live/1", "provisions/g/p-1"];
     assert_eq!(keys, stays, "no node, no claim");
+}
+
+#[tokio::test]
+async fn a_name_is_a_publishers_again_when_the_store_says_that_no_provision_has_it() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    let cut = |cut| a.reach.cut.store(cut, Ordering::Relaxed);
+    let snapshot = json!({"version": 1, "entries": {
+        "provisions/g/p-1": {
+            "document": {"provisionGuid": "p-1", "streams": [{"streamGuid": "live/1",
+                "camParams": {"properties": {"type": "rtmp", "rtmpUri": "rtmp://127.0.0.1:9/live/s"}}}]},
+            "streams": [{"kind": "rtmp", "feeds": true}],
+        },
+        "names/g/live/1": "p-1",
+    }});
+    cut(true);
+    let refused = a.cluster.import(snapshot).await;
+    assert!(
+        matches!(refused, Err(ImportError::Unavailable(_))),
+        "{refused:?}"
+    );
+    // A write that was done, though nobody heard of it.
+    a.streams.reserve(&stream("live/2")).expect("free");
+    a.cluster.undecided(vec![stream("live/2")]);
+    site.provision("p-2", "live/2", false).await;
+    let kept = |name: &str| a.streams.publish(&stream(name)).is_err();
+    assert!(kept("live/1"), "it may be a provision's");
+    cut(false);
+    a.until("free", |_| !kept("live/1")).await;
+    assert!(kept("live/2"), "it is a provision's");
+    a.until("decided", |a| a.cluster.0.undecided.lock().is_empty())
+        .await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_behind_catches_up_before_it_says_that_there_is_no_such_provision() {
+    let site = Site::new().await;
+    let (a, b) = (site.node("a").await, site.node("b").await);
+    b.reach.silent.send_replace(true);
+    a.sees(site.provision("p-1", "live/1", false).await).await;
+    let placed = b.behind(b.distribute("p-1")).await;
+    assert!(placed.is_ok(), "{placed:?}");
+    let unknown = b.distribute("p-2").await;
+    assert!(
+        matches!(unknown, Err(PlaceError::UnknownProvision)),
+        "{unknown:?}"
+    );
+}
+
+fn none_offers(placed: &Result<String, PlaceError>) {
+    match placed {
+        Err(PlaceError::NoNodeFits(why)) => assert!(why.contains("srt"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_is_given_the_document_that_it_was_chosen_for() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    a.sees(site.provision("p-1", "live/1", false).await).await;
+    // The update is not heard of yet when the node is chosen.
+    a.reach.silent.send_replace(true);
+    let changed = site.retype("p-1", "live/1").await;
+    none_offers(&a.behind(a.distribute("p-1")).await);
+    a.sees(changed).await;
+    assert_eq!(a.assigned("p-1"), None);
+}
+
+#[tokio::test]
+async fn a_node_that_lacks_the_type_by_now_does_not_keep_a_provision() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    a.sees(site.provision("p-1", "live/1", false).await).await;
+    a.distribute("p-1").await.expect("placed");
+    a.sees(site.retype("p-1", "live/1").await).await;
+    none_offers(&a.distribute("p-1").await);
+    let mut able = record::tests::record(7);
+    able.plugins = [("srt".parse().expect("legal"), "sha256:0".to_owned())].into();
+    let able = serde_json::to_vec(&able).expect("JSON");
+    let written = site.store.txn(Txn::new().put("nodes/g/b", able)).await;
+    a.sees(written.expect("writes")).await;
+    assert_eq!(a.distribute("p-1").await.expect("placed"), "b");
+    assert_eq!(a.assigned("p-1"), Some(("b".to_owned(), 2)));
+}
+
+#[tokio::test]
+async fn what_is_demanded_of_the_nodes_is_met_or_refused() {
+    let site = Site::new().await;
+    let (a, b) = (site.node("a").await, site.node("b").await);
+    a.until("both", |a| a.cluster.nodes(&group()).len() == 2)
+        .await;
+    let name = stream("live/p");
+    let publish = |strict, endpoints| {
+        let wishes = wishes(None, strict, endpoints);
+        let nodes = a.cluster.for_publisher(&group(), &name, &wishes);
+        nodes.map(|nodes| nodes.len()).ok()
+    };
+    assert_eq!([publish(false, 1), publish(true, 1)], [Some(1), Some(1)]);
+    assert_eq!([publish(false, 2), publish(true, 2)], [Some(2), Some(2)]);
+    assert_eq!([publish(false, 3), publish(true, 3)], [Some(2), None]);
+    a.sees(site.provision("p-1", "live/1", false).await).await;
+    let refused = |placed: &Result<String, PlaceError>| {
+        assert!(
+            matches!(placed, Err(PlaceError::NoNodeFits(_))),
+            "{placed:?}"
+        );
+    };
+    refused(&a.distribute_as("p-1", &wishes(None, true, 2)).await);
+    assert_eq!(a.assigned("p-1"), None, "it would be on one");
+    let on = a
+        .distribute_as("p-1", &wishes(Some("west"), false, 2))
+        .await;
+    let on = on.expect("preferred, and at most");
+    refused(&a.distribute_as("p-1", &wishes(Some("west"), true, 1)).await);
+    let there = wishes(Some("default"), true, 1);
+    assert_eq!(a.distribute_as("p-1", &there).await.expect("is there"), on);
+    // Who leaves takes nobody.
+    b.cluster.drain();
+    a.until("one", |a| {
+        a.cluster
+            .for_publisher(&group(), &name, &wishes(None, true, 2))
+            .is_err()
+    })
+    .await;
 }

@@ -21,6 +21,9 @@ pub struct Assignment {
     pub node: NodeId,
     /// Counts how often the provision was placed.
     pub epoch: u64,
+    /// Counts how often somebody asked its node to begin anew with what had given up.
+    #[serde(default)]
+    pub asked: u64,
 }
 
 type Key = (NodeGroup, ProvisionGuid);
@@ -52,7 +55,7 @@ pub enum Touched {
 /// The mirror.
 #[derive(Debug, Default)]
 pub struct Mirror {
-    provisions: BTreeMap<Key, Provision>,
+    provisions: BTreeMap<Key, Known<Provision>>,
     assignments: BTreeMap<Key, Known<Assignment>>,
     names: BTreeSet<(NodeGroup, StreamGuid)>,
     /// Which provisions are about a stream, those that read it too.
@@ -89,6 +92,7 @@ impl Mirror {
                     .and_then(|bytes| readable(&path, Provision::from_document(bytes)))
                     .filter(|provision| provision.guid == key.1);
                 self.index(&key, read.as_ref());
+                let read = read.map(|value| Known { value, revision });
                 put(&mut self.provisions, &key, read);
                 Some(Touched::Provision(key.0, key.1))
             }
@@ -138,7 +142,7 @@ impl Mirror {
     /// Keeps `about` as the provisions are.
     fn index(&mut self, key: &Key, now: Option<&Provision>) {
         let of = |stream: &StreamGuid| (key.0.clone(), stream.clone());
-        let former = self.provisions.get(key);
+        let former = self.provisions.get(key).map(|known| &known.value);
         for stream in former.iter().flat_map(|provision| &provision.streams) {
             let name = of(&stream.guid);
             if let Some(about) = self.about.get_mut(&name) {
@@ -162,7 +166,12 @@ impl Mirror {
     ) -> Option<(&Provision, Option<&Assignment>)> {
         let key = (group.clone(), guid.clone());
         let assignment = self.assignments.get(&key).map(|known| &known.value);
-        Some((self.provisions.get(&key)?, assignment))
+        Some((&self.provisions.get(&key)?.value, assignment))
+    }
+
+    /// A provision as it was written, and since when.
+    pub fn written(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Option<&Known<Provision>> {
+        self.provisions.get(&(group.clone(), guid.clone()))
     }
 
     /// Where a provision runs.
@@ -234,7 +243,7 @@ impl Mirror {
             .assignments
             .iter()
             .filter(move |((of, _), _)| of == group);
-        of_group.filter_map(|(key, known)| Some((self.provisions.get(key)?, &known.value)))
+        of_group.filter_map(|(key, known)| Some((&self.provisions.get(key)?.value, &known.value)))
     }
 
     /// Whether a provision feeds a stream of this name.

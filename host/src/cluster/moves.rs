@@ -243,7 +243,10 @@ impl Moves {
         roster: &mut [Candidate],
     ) -> Option<(Txn, Reason, Placement)> {
         let reason = self.due.get(guid)?.reason;
-        let (provision, _) = mirror.provision(&self.group, guid)?;
+        let Known {
+            value: provision,
+            revision: written,
+        } = mirror.written(&self.group, guid)?;
         let Known {
             value: former,
             revision,
@@ -265,11 +268,12 @@ impl Moves {
         let assignment = Assignment {
             node: to.clone(),
             epoch: former.epoch + 1,
+            asked: 0,
         };
         let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
         let key = keys::assignment(&self.group, guid);
         let txn = Txn::new()
-            .present(keys::provision(&self.group, guid))
+            .revision_is(keys::provision(&self.group, guid), *written)
             .revision_is(key.clone(), *revision);
         let txn = match reason {
             Reason::Orphaned => txn.absent(node_key(&self.group, &former.node)),

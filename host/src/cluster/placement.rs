@@ -63,9 +63,15 @@ pub enum NoFit {
     Full(Option<AppName>),
 }
 
-/// Chooses: where the stream is that is read, then the wanted subgroup, then the fewest restreamers per capacity,
-/// then by name so that every node chooses alike.
+/// Chooses the best, see [`rank`].
 pub fn place<'a>(nodes: &'a [Candidate], wanted: Wanted<'_>) -> Result<&'a Candidate, NoFit> {
+    let best = rank(nodes, wanted)?.into_iter().next();
+    best.ok_or(NoFit::Full(None))
+}
+
+/// All that fit, one at least, the best first: where the stream is that is read, then the wanted subgroup, then the
+/// fewest restreamers per capacity, then by name so that every node chooses alike.
+pub fn rank<'a>(nodes: &'a [Candidate], wanted: Wanted<'_>) -> Result<Vec<&'a Candidate>, NoFit> {
     let in_service = || nodes.iter().filter(|node| node.in_service);
     if in_service().next().is_none() {
         return Err(NoFit::None("no node is in service".to_owned()));
@@ -92,7 +98,7 @@ pub fn place<'a>(nodes: &'a [Candidate], wanted: Wanted<'_>) -> Result<&'a Candi
         )));
     }
     let mut full = None;
-    let free: Vec<_> = fitting
+    let mut free: Vec<_> = fitting
         .into_iter()
         .filter(|node| match node.full(wanted.streams) {
             Some(whose) => {
@@ -104,12 +110,14 @@ pub fn place<'a>(nodes: &'a [Candidate], wanted: Wanted<'_>) -> Result<&'a Candi
         .collect();
     let load =
         |node: &Candidate| (u128::from(node.restreamers) << 32) / u128::from(node.capacity.max(1));
-    free.into_iter()
-        .min_by_key(|node| {
-            let away = wanted.near.is_some_and(|at| *at != node.id);
-            (away, !near(node), load(node), node.id.clone())
-        })
-        .ok_or(NoFit::Full(full.flatten()))
+    free.sort_by_cached_key(|node| {
+        let away = wanted.near.is_some_and(|at| *at != node.id);
+        (away, !near(node), load(node), node.id.clone())
+    });
+    match free.is_empty() {
+        true => Err(NoFit::Full(full.flatten())),
+        false => Ok(free),
+    }
 }
 
 impl Candidate {
@@ -187,6 +195,9 @@ mod tests {
             chosen(wanted(&types, Some("north"), true)),
             Err(NoFit::None(_))
         ));
+        let ranked = rank(&nodes, wanted(&types, Some("east"), false)).expect("they fit");
+        let ranked: Vec<&str> = ranked.iter().map(|node| node.id.as_str()).collect();
+        assert_eq!(ranked, ["c", "a", "b"]);
     }
 
     #[test]

@@ -391,6 +391,7 @@ impl Driver {
             properties: stream.properties.clone(),
             latency: stream.latency,
             epoch: assignment.epoch,
+            asked: assignment.asked,
         };
         let wanted = provision.streams.iter().map(assigned).collect();
         Some((wanted, BTreeSet::new()))

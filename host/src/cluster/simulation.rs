@@ -387,6 +387,7 @@ impl World {
         let assignment = Assignment {
             node: chosen.id.clone(),
             epoch: former.map_or(1, |former| former.value.epoch + 1),
+            asked: 0,
         };
         let key = keys::assignment(&group(), &guid);
         let txn = Txn::new().present(keys::provision(&group(), &guid));

@@ -90,12 +90,14 @@ impl Cluster {
             result = self.0.store.import(entries).await.map_err(refused);
         }
         // As for a provision that is created: it may have been done all the same.
-        if !matches!(result, Err(ImportError::Unavailable(_))) {
-            let done = result.as_ref().ok().copied();
-            taken
-                .iter()
-                .for_each(|name| self.0.streams.settle(name, done));
+        if matches!(result, Err(ImportError::Unavailable(_))) {
+            self.undecided(taken.into_iter().cloned().collect());
+            return result;
         }
+        let done = result.as_ref().ok().copied();
+        taken
+            .iter()
+            .for_each(|name| self.0.streams.settle(name, done));
         result
     }
 }

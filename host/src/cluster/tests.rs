@@ -40,7 +40,7 @@ impl Bench {
         let me = Identity {
             id: "node1".parse().expect("legal"),
             group: group(),
-            sub_group: "default".to_owned(),
+            sub_group: "default".parse().expect("legal"),
             address: "127.0.0.1".to_owned(),
             rtmp: ([127, 0, 0, 1], 1935).into(),
             api: ([127, 0, 0, 1], 5080).into(),

@@ -29,6 +29,17 @@ pub trait Names: Send + Sync {
     fn reserve(&self, group: &NodeGroup, guid: &StreamGuid) -> Result<(), NameTaken>;
     /// The write was done at this revision, or not at all.
     fn settle(&self, group: &NodeGroup, guid: &StreamGuid, done: Option<Revision>);
+    /// Nobody knows whether the write was done: the store has to be asked, when it answers.
+    fn undecided(&self, group: &NodeGroup, guids: Vec<StreamGuid>);
+}
+
+/// What was deleted.
+#[derive(Debug)]
+pub struct Deleted {
+    /// Since when it is gone.
+    pub revision: Revision,
+    /// The streams that it fed; none of one that could not be read.
+    pub fed: Vec<StreamGuid>,
 }
 
 /// A publisher is live on the name.
@@ -131,16 +142,24 @@ impl Service {
     }
 
     /// Deletes a provision, its names and its assignment at once. Needs not be able to read it.
-    pub async fn delete(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Revision, Error> {
+    pub async fn delete(&self, group: &NodeGroup, guid: &ProvisionGuid) -> Result<Deleted, Error> {
         for _ in 0..CONFLICT_TRIES {
-            let change = match self.0.held(group, guid).await {
-                Ok(held) => Change::delete(group, held),
-                Err(Error::Broken(_)) => self.0.delete_unreadable(group, guid).await?,
+            let (change, fed) = match self.0.held(group, guid).await {
+                Ok(held) => {
+                    let streams = held.provision.streams.iter();
+                    let fed = streams.filter(|stream| stream.feeds);
+                    let fed = fed.map(|stream| stream.guid.clone()).collect();
+                    (Change::delete(group, held), fed)
+                }
+                Err(Error::Broken(_)) => {
+                    let change = self.0.delete_unreadable(group, guid).await?;
+                    (change, Vec::new())
+                }
                 Err(error) => return Err(error),
             };
             match self.write(group, change).await {
                 Err(Error::Busy) => {}
-                done => return done,
+                done => return done.map(|revision| Deleted { revision, fed }),
             }
         }
         Err(Error::Busy)
@@ -349,13 +368,16 @@ impl Inner {
                 .await
                 .map_err(|cause| change.refusal(group, cause));
         }
-        // It may have been done all the same: who follows the store will know, so the names stay taken.
-        if !matches!(result, Err(Error::Unavailable(_))) {
-            let done = result.as_ref().ok().copied();
-            taken
-                .iter()
-                .for_each(|name| self.names.settle(group, name, done));
+        // It may have been done all the same: who follows the store will know.
+        if matches!(result, Err(Error::Unavailable(_))) {
+            let taken = taken.into_iter().cloned().collect();
+            self.names.undecided(group, taken);
+            return result;
         }
+        let done = result.as_ref().ok().copied();
+        taken
+            .iter()
+            .for_each(|name| self.names.settle(group, name, done));
         result
     }
 }

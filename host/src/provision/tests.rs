@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -11,6 +12,7 @@ use super::spec::{Kind, Verb};
 use super::*;
 use crate::id::{NodeGroup, ProvisionGuid, RestreamType, StreamGuid};
 use crate::plugin::{CheckError, Description, Direction, Problem, Property};
+use crate::store::reach::Reach;
 use crate::store::{Memory, Page, Store, Txn};
 
 /// `rtmp` feeds, `rtmp-push` reads; both want an rtmpUri and have a secret called token.
@@ -82,6 +84,7 @@ struct NameBook {
     live: BTreeSet<String>,
     under_way: Mutex<Vec<String>>,
     reserved: Mutex<BTreeSet<String>>,
+    undecided: Mutex<Vec<String>>,
 }
 
 impl Names for NameBook {
@@ -100,6 +103,11 @@ impl Names for NameBook {
         if done.is_some() {
             self.reserved.lock().insert(guid.to_string());
         }
+    }
+
+    fn undecided(&self, _: &NodeGroup, guids: Vec<StreamGuid>) {
+        let guids = guids.iter().map(StreamGuid::to_string);
+        self.undecided.lock().extend(guids);
     }
 }
 
@@ -215,11 +223,12 @@ async fn a_provision_lives_with_its_name_and_goes_with_it() {
         .await
         .expect("reads");
     assert_eq!(found, [guid("rtmppull1")]);
-    bench
+    let deleted = bench
         .service
         .delete(&bench.group, &guid("rtmppull1"))
         .await
         .expect("deletes");
+    assert_eq!(deleted.fed, [name_of::<StreamGuid>("live/pull1")]);
     assert!(bench.keys().await.is_empty());
     let again = bench.service.delete(&bench.group, &guid("rtmppull1")).await;
     assert!(matches!(again, Err(Error::Unknown(_))));
@@ -282,6 +291,22 @@ async fn of_many_creates_of_one_name_one_wins() {
         (won, bench.reserved().len(), bench.keys().await.len()),
         (1, 1, 2)
     );
+}
+
+#[tokio::test]
+async fn a_name_whose_write_got_no_answer_is_left_to_the_store_to_decide() {
+    let bench = Bench::new();
+    let reach = Arc::new(Reach::to(bench.store.clone()));
+    reach.cut.store(true, Ordering::Relaxed);
+    let is_self: IsSelf = Arc::new(|_, _| false);
+    let names = bench.names.clone();
+    let service = Service::new(reach, Arc::new(TwoTypes), names, Config { is_self });
+    let body = json!([pull("p-1", "live/a"), pull("p-2", "live/b")]).to_string();
+    let refused = service.create(&bench.group, body.as_bytes()).await;
+    assert!(matches!(refused, Err(Error::Unavailable(_))), "{refused:?}");
+    assert_eq!(*bench.names.undecided.lock(), ["live/a", "live/b"]);
+    let under_way = bench.names.under_way.lock().clone();
+    assert_eq!(under_way, ["live/a", "live/b"], "kept until then");
 }
 
 #[tokio::test]

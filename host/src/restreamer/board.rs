@@ -42,6 +42,11 @@ impl Phase {
     }
 }
 
+/// Whether a policy that ended for a reason of this class decided so itself.
+pub fn is_own_decision(class: &str) -> bool {
+    matches!(class, "gave-up" | "finished")
+}
+
 /// A failure, remembered.
 #[derive(Clone, Debug)]
 pub struct Incident {
@@ -143,7 +148,7 @@ impl Board {
 
     /// Its policy returned by its own decision, and may be asked to begin anew.
     pub fn may_begin_anew(&self) -> bool {
-        matches!(self.failed.as_deref(), Some("gave-up" | "finished"))
+        self.failed.as_deref().is_some_and(is_own_decision)
     }
 
     /// What the policy says, while its word is what the status goes by.
