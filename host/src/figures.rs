@@ -29,7 +29,7 @@ pub use follow::{Trust, run};
 pub use teller::{Listening, Teller};
 
 use crate::id::{NodeId, StreamGuid};
-use delta::{Refused, Table};
+use delta::{Line, Refused, Table};
 
 /// Where a node's figures are, on its REST listener.
 pub const PATH: &str = "/as/v1/cluster/figures";
@@ -106,22 +106,27 @@ impl Figures {
 
     /// A node said this.
     fn hear(&self, node: &NodeId, line: &[u8]) -> Result<(), Refused> {
+        // What takes long is done while everybody may read.
+        let heard = delta::read(line).and_then(|line| self.take(node, line));
+        if heard.is_err() {
+            self.forget(node);
+        }
+        heard
+    }
+
+    fn take(&self, node: &NodeId, line: Line) -> Result<(), Refused> {
         let mut all = self.0.write();
         let heard = all.entry(node.clone()).or_default();
-        match heard.table.apply(line) {
-            Ok(delta::Part::Whole) => heard.at = Some(Instant::now()),
-            Ok(delta::Part::Begun) => {}
-            Err(refused) => {
-                all.remove(node);
-                return Err(refused);
-            }
+        if heard.table.apply(line)? == delta::Part::Whole {
+            heard.at = Some(Instant::now());
         }
         Ok(())
     }
 
     /// The node is gone.
     fn forget(&self, node: &NodeId) {
-        self.0.write().remove(node);
+        let gone = self.0.write().remove(node);
+        drop(gone);
     }
 }
 
