@@ -9,6 +9,7 @@
 
 pub mod delta;
 mod follow;
+mod lines;
 mod teller;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
@@ -18,7 +17,8 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::delta::{MAX_LINE, Refused};
+use super::delta::Refused;
+use super::lines::{Lines, TooLong};
 use super::{FRESH, Figures, PATH, Peer, Peers};
 use crate::auth::{Auth, Errand};
 use crate::config::host_of;
@@ -61,8 +61,8 @@ enum Over {
     Ended,
     #[error("{0}")]
     Said(#[from] Refused),
-    #[error("a line is too long")]
-    TooLong,
+    #[error("{0}")]
+    TooLong(#[from] TooLong),
 }
 
 impl Over {
@@ -73,7 +73,7 @@ impl Over {
         };
         match self {
             Self::Status(status) => refused(status),
-            Self::Said(_) | Self::TooLong => true,
+            Self::Said(_) | Self::TooLong(_) => true,
             Self::Dial(_) | Self::Http(_) | Self::Silent | Self::Ended => false,
         }
     }
@@ -182,7 +182,7 @@ impl Follower {
             return Err(Over::Status(answer.status()));
         }
         let mut body = answer.into_body();
-        let mut rest = BytesMut::new();
+        let mut lines = Lines::default();
         loop {
             let frame = timeout(ANSWER, body.frame()).await;
             let Some(frame) = frame.map_err(|_| Over::Silent)? else {
@@ -191,14 +191,10 @@ impl Follower {
             let Ok(data) = frame?.into_data() else {
                 continue;
             };
-            rest.extend_from_slice(&data);
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line = rest.split_to(end + 1);
+            lines.push(&data);
+            while let Some(line) = lines.next()? {
                 self.figures.hear(&self.peer.node, &line)?;
                 *heard = true;
-            }
-            if rest.len() > MAX_LINE {
-                return Err(Over::TooLong);
             }
         }
     }
