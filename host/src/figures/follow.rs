@@ -104,6 +104,7 @@ pub async fn run(
             if followed.contains_key(&peer.node) {
                 continue;
             }
+            figures.listen_to(peer.clone());
             let follower = Follower {
                 me: me.clone(),
                 peer: peer.clone(),
@@ -193,7 +194,7 @@ impl Follower {
             };
             lines.push(&data);
             while let Some(line) = lines.next()? {
-                self.figures.hear(&self.peer.node, &line)?;
+                self.figures.hear(&self.peer, &line)?;
                 *heard = true;
             }
         }
