@@ -167,10 +167,7 @@ impl Cluster {
         former: Option<Known<Assignment>>,
         to: &NodeId,
     ) -> Result<store::Revision, store::Error> {
-        let assignment = Assignment {
-            node: to.clone(),
-            epoch: former.as_ref().map_or(1, |former| former.value.epoch + 1),
-        };
+        let assignment = Assignment::after(former.as_ref().map(|known| &known.value), to.clone());
         let key = keys::assignment(group, guid);
         let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
         let txn = Txn::new().present(keys::provision(group, guid));

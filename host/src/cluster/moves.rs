@@ -262,10 +262,7 @@ impl Moves {
         if let Some(chosen) = roster.iter_mut().find(|candidate| candidate.id == to) {
             streams.iter().for_each(|stream| chosen.add(stream));
         }
-        let assignment = Assignment {
-            node: to.clone(),
-            epoch: former.epoch + 1,
-        };
+        let assignment = Assignment::after(Some(former), to.clone());
         let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
         let key = keys::assignment(&self.group, guid);
         let txn = Txn::new()
