@@ -42,6 +42,14 @@ pub struct Counts {
     pub restreamers: u64,
 }
 
+impl Counts {
+    /// All who are connected.
+    pub fn clients(&self) -> u64 {
+        // Another node may say anything.
+        self.publishers.saturating_add(self.subscribers)
+    }
+}
+
 /// What a figure is of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subject {
@@ -461,6 +469,14 @@ mod tests {
         let small = time(json!({}));
         let large = time(json!({"large": vec![0; MAX_STREAM / ELEMENT / 2]}));
         assert!(large < 10 * small, "{large:?} and not {small:?}");
+    }
+
+    #[test]
+    fn counts_that_another_node_makes_up_are_added_up_all_the_same() {
+        let said = json!({"counts": {"publishers": u64::MAX, "subscribers": 2}});
+        let mut table = Table::default();
+        assert_eq!(say(&mut table, said.to_string()), Ok(Part::Whole));
+        assert_eq!(table.counts().clients(), u64::MAX);
     }
 
     #[test]
