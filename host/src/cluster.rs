@@ -65,8 +65,9 @@ pub const NOT_APPLIED: &str =
     "it is stored, but this node has not carried it out yet; ask again later";
 /// How long a process waits for its name while another one has it.
 const NAME_WAIT: Duration = Duration::from_secs(10);
-/// A call that waits for claims to be gone waits so much longer than a lease lasts.
-const STOP_SLACK: Duration = Duration::from_secs(1);
+/// A call that waits for claims to be gone waits so much longer than a lease lasts: etcd
+/// looks twice a second which leases are over.
+const STOP_SLACK: Duration = Duration::from_secs(2);
 
 /// Who this node is.
 #[derive(Clone, Debug)]
@@ -131,6 +132,19 @@ pub struct Membership {
     pub home: Option<Home>,
     /// Where appends are logged, for tests.
     pub proof: Option<Proof>,
+}
+
+/// Why it is not certain that nothing of a deleted provision runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StillRuns {
+    /// This node has not carried the change out in time.
+    #[error("{NOT_APPLIED}")]
+    NotApplied,
+    /// A node that is there has the claim of a stream still.
+    #[error(
+        "it is deleted, but another node has not let go of it in time and may serve it a while"
+    )]
+    Held,
 }
 
 /// Why a node did not become a member of its cluster.
@@ -435,19 +449,21 @@ impl Cluster {
     }
 
     /// Resolves when nothing of streams that a provision fed up to a revision is appended
-    /// by any node: their claims are gone, or their lease is. False when this node has not
-    /// carried the revision out in time.
+    /// by any node: their claims are gone, by themselves or with their lease.
+    ///
+    /// # Errors
+    /// Why that is not certain, after some seconds more than a lease lasts.
     pub async fn stopped(
         &self,
         group: &NodeGroup,
         streams: &[StreamGuid],
         revision: store::Revision,
-    ) -> bool {
+    ) -> Result<(), StillRuns> {
         if !self.applied(revision).await {
-            return false;
+            return Err(StillRuns::NotApplied);
         }
         let Some(membership) = &self.0.membership else {
-            return true;
+            return Ok(());
         };
         let held = |stream: &StreamGuid| {
             let mirror = self.0.mirror.read();
@@ -457,9 +473,8 @@ impl Cluster {
         let mut changed = self.claims_changed();
         let gone = async { while streams.iter().any(held) && changed.changed().await.is_ok() {} };
         let patience = membership.config.lease_ttl() + STOP_SLACK;
-        // Who has it still was fenced by then.
-        let _ = tokio::time::timeout(patience, gone).await;
-        true
+        let in_time = tokio::time::timeout(patience, gone).await;
+        in_time.map_err(|_| StillRuns::Held)
     }
 
     /// Where a provision runs.
