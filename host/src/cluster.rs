@@ -63,8 +63,6 @@ const APPLY_WAIT: Duration = Duration::from_secs(5);
 /// What a caller is told after that.
 pub const NOT_APPLIED: &str =
     "it is stored, but this node has not carried it out yet; ask again later";
-/// How long a process waits for its name while another one has it.
-const NAME_WAIT: Duration = Duration::from_secs(10);
 /// A call that waits for claims to be gone waits so much longer than a lease lasts: etcd
 /// looks twice a second which leases are over.
 const STOP_SLACK: Duration = Duration::from_secs(2);
@@ -270,21 +268,22 @@ impl Cluster {
     }
 
     /// Resolves when this node is a member of its cluster; at once when it is alone. While
-    /// another process has its name it waits ten seconds.
+    /// another process has its name it waits ten seconds, or for as long as that one's lease
+    /// lasts: it may be a former self that died before its membership was written down.
     ///
     /// # Errors
     /// Who has the name.
     pub async fn joined(&self) -> Result<(), NameTaken> {
-        if self.0.membership.is_none() {
+        let Some(membership) = &self.0.membership else {
             return Ok(());
-        }
+        };
         let mut standing = self.0.standing.subscribe();
         // The sender lives as long as self.
         let _ = standing
             .wait_for(|standing| !matches!(standing, Standing::Out))
             .await;
         let member = standing.wait_for(|standing| matches!(standing, Standing::Member));
-        let in_time = tokio::time::timeout(NAME_WAIT, member).await;
+        let in_time = tokio::time::timeout(membership.config.name_wait(), member).await;
         let taken = match &*self.0.standing.borrow() {
             Standing::Taken(by) if in_time.is_err() => by.clone(),
             _ => return Ok(()),
