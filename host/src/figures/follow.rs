@@ -24,7 +24,7 @@ use crate::auth::{Auth, Errand};
 use crate::config::host_of;
 use crate::drain::Drain;
 use crate::id::NodeId;
-use crate::rtmp::dial::{self, Failure, reach_at};
+use crate::rtmp::dial::{self, Class, Failure, reach_at};
 use crate::rtmp::policy::Policy;
 
 /// Before a node is dialed again, first so long and then twice as long each time, …
@@ -66,15 +66,17 @@ enum Over {
 }
 
 impl Over {
-    /// Whether somebody has to do something about it: secrets or builds do not fit.
+    /// Whether somebody has to do something about it: secrets, certificates or builds do
+    /// not fit.
     fn can_be_mended(&self) -> bool {
         let refused = |status: &StatusCode| {
             matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         };
         match self {
             Self::Status(status) => refused(status),
+            Self::Dial(failure) => failure.class == Class::Tls,
             Self::Said(_) | Self::TooLong(_) => true,
-            Self::Dial(_) | Self::Http(_) | Self::Silent | Self::Ended => false,
+            Self::Http(_) | Self::Silent | Self::Ended => false,
         }
     }
 }
