@@ -67,10 +67,9 @@ const APPLY_WAIT: Duration = Duration::from_secs(5);
 /// What a caller is told after that.
 pub const NOT_APPLIED: &str =
     "it is stored, but this node has not carried it out yet; ask again later";
-/// How long a process waits for its name while another one has it.
-const NAME_WAIT: Duration = Duration::from_secs(10);
-/// A call that waits for claims to be gone waits so much longer than a lease lasts.
-const STOP_SLACK: Duration = Duration::from_secs(1);
+/// A call that waits for claims to be gone waits so much longer than a lease lasts: etcd
+/// looks twice a second which leases are over.
+const STOP_SLACK: Duration = Duration::from_secs(2);
 
 /// Who this node is.
 #[derive(Clone, Debug)]
@@ -137,6 +136,19 @@ pub struct Membership {
     pub proof: Option<Proof>,
     /// What is broken, for tests.
     pub sabotage: Sabotage,
+}
+
+/// Why it is not certain that nothing of a deleted provision runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StillRuns {
+    /// This node has not carried the change out in time.
+    #[error("{NOT_APPLIED}")]
+    NotApplied,
+    /// A node that is there has the claim of a stream still.
+    #[error(
+        "it is deleted, but another node has not let go of it in time and may serve it a while"
+    )]
+    Held,
 }
 
 /// Why a node did not become a member of its cluster.
@@ -273,21 +285,22 @@ impl Cluster {
     }
 
     /// Resolves when this node is a member of its cluster; at once when it is alone. While
-    /// another process has its name it waits ten seconds.
+    /// another process has its name it waits ten seconds, or for as long as that one's lease
+    /// lasts: it may be a former self that died before its membership was written down.
     ///
     /// # Errors
     /// Who has the name.
     pub async fn joined(&self) -> Result<(), NameTaken> {
-        if self.0.membership.is_none() {
+        let Some(membership) = &self.0.membership else {
             return Ok(());
-        }
+        };
         let mut standing = self.0.standing.subscribe();
         // The sender lives as long as self.
         let _ = standing
             .wait_for(|standing| !matches!(standing, Standing::Out))
             .await;
         let member = standing.wait_for(|standing| matches!(standing, Standing::Member));
-        let in_time = tokio::time::timeout(NAME_WAIT, member).await;
+        let in_time = tokio::time::timeout(membership.config.name_wait(), member).await;
         let taken = match &*self.0.standing.borrow() {
             Standing::Taken(by) if in_time.is_err() => by.clone(),
             _ => return Ok(()),
@@ -449,19 +462,21 @@ impl Cluster {
     }
 
     /// Resolves when nothing of streams that a provision fed up to a revision is appended
-    /// by any node: their claims are gone, or their lease is. False when this node has not
-    /// carried the revision out in time.
+    /// by any node: their claims are gone, by themselves or with their lease.
+    ///
+    /// # Errors
+    /// Why that is not certain, after some seconds more than a lease lasts.
     pub async fn stopped(
         &self,
         group: &NodeGroup,
         streams: &[StreamGuid],
         revision: store::Revision,
-    ) -> bool {
+    ) -> Result<(), StillRuns> {
         if !self.applied(revision).await {
-            return false;
+            return Err(StillRuns::NotApplied);
         }
         let Some(membership) = &self.0.membership else {
-            return true;
+            return Ok(());
         };
         let held = |stream: &StreamGuid| {
             let mirror = self.0.mirror.read();
@@ -471,9 +486,8 @@ impl Cluster {
         let mut changed = self.claims_changed();
         let gone = async { while streams.iter().any(held) && changed.changed().await.is_ok() {} };
         let patience = membership.config.lease_ttl() + STOP_SLACK;
-        // Who has it still was fenced by then.
-        let _ = tokio::time::timeout(patience, gone).await;
-        true
+        let in_time = tokio::time::timeout(patience, gone).await;
+        in_time.map_err(|_| StillRuns::Held)
     }
 
     /// Where a provision runs.

@@ -9,6 +9,7 @@
 
 pub mod delta;
 mod follow;
+mod lines;
 mod teller;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ pub use follow::{Trust, run};
 pub use teller::{Listening, Teller};
 
 use crate::id::{NodeId, StreamGuid};
-use delta::{Refused, Table};
+use delta::{Line, Refused, Table};
 
 /// Where a node's figures are, on its REST listener.
 pub const PATH: &str = "/as/v1/cluster/figures";
@@ -59,8 +60,10 @@ pub trait Peers: Send + Sync {
 }
 
 /// What one node said.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Heard {
+    /// Whom it is heard from: what a former self of it says is not taken in.
+    by: Peer,
     table: Table,
     /// When it said something last; nothing before it said all.
     at: Option<Instant>,
@@ -104,24 +107,51 @@ impl Figures {
             .collect()
     }
 
-    /// A node said this.
-    fn hear(&self, node: &NodeId, line: &[u8]) -> Result<(), Refused> {
+    /// From now on this one is heard under its name, and no other.
+    fn listen_to(&self, by: Peer) {
+        let heard = Heard {
+            by: by.clone(),
+            table: Table::default(),
+            at: None,
+        };
+        let former = self.0.write().insert(by.node, heard);
+        drop(former);
+    }
+
+    /// A node said this. Nothing comes of it when it is not expected any more: whoever
+    /// follows it may be in the middle of a line when it is forgotten.
+    fn hear(&self, by: &Peer, line: &[u8]) -> Result<(), Refused> {
+        // What takes long is done while everybody may read.
+        let heard = delta::read(line).and_then(|line| self.take(by, line));
+        if heard.is_err() {
+            self.take_back(by);
+        }
+        heard
+    }
+
+    fn take(&self, by: &Peer, line: Line) -> Result<(), Refused> {
         let mut all = self.0.write();
-        let heard = all.entry(node.clone()).or_default();
-        match heard.table.apply(line) {
-            Ok(delta::Part::Whole) => heard.at = Some(Instant::now()),
-            Ok(delta::Part::Begun) => {}
-            Err(refused) => {
-                all.remove(node);
-                return Err(refused);
-            }
+        let Some(heard) = all.get_mut(&by.node).filter(|heard| heard.by == *by) else {
+            return Ok(());
+        };
+        if heard.table.apply(line)? == delta::Part::Whole {
+            heard.at = Some(Instant::now());
         }
         Ok(())
     }
 
+    /// What it said is void.
+    fn take_back(&self, by: &Peer) {
+        let mut all = self.0.write();
+        if let Some(heard) = all.get_mut(&by.node).filter(|heard| heard.by == *by) {
+            (heard.table, heard.at) = (Table::default(), None);
+        }
+    }
+
     /// The node is gone.
     fn forget(&self, node: &NodeId) {
-        self.0.write().remove(node);
+        let gone = self.0.write().remove(node);
+        drop(gone);
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod edges;
 mod failover;
+mod figures;
 mod handover;
 mod invariant;
 mod kills;

@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::eventually::eventually;
+use crate::eventually::{eventually, when};
+
+/// Time a process may take to stand still on a busy machine.
+const STOP: Duration = Duration::from_secs(10);
 
 /// Lines a process wrote so far, shared with the threads that read them.
 #[derive(Clone, Debug, Default)]
@@ -127,6 +130,11 @@ impl Running {
     /// Stops it in its tracks (SIGSTOP): its sockets stay open and silent.
     pub fn freeze(&mut self) {
         self.signal(Signal::STOP);
+        // Its threads stop one after the other, and until then may answer.
+        eventually("it stands still", STOP, || {
+            let moving = moving(self.child.id());
+            when(moving == 0, || format!("{moving} threads do not"))
+        });
     }
 
     /// Lets it go on after [`Running::freeze`] (SIGCONT).
@@ -229,4 +237,17 @@ fn status_value(pid: u32, key: &str) -> u64 {
     value
         .and_then(|v| v.split_whitespace().next()?.parse().ok())
         .unwrap_or(0)
+}
+
+/// Threads of a process that are not stopped.
+fn moving(pid: u32) -> usize {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let stands = |stat: &str| {
+        let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+        state.is_some_and(|state| state.starts_with(['T', 't', 'Z', 'X']))
+    };
+    let stats = threads.into_iter().flatten().flatten();
+    // One that ended meanwhile is not there.
+    let stats = stats.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+    stats.filter(|stat| !stands(stat)).count()
 }

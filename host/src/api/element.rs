@@ -326,14 +326,11 @@ impl StreamElement {
             && last.is_some_and(|incident| restreamer::is_own_decision(&incident.class))
     }
 
-    /// Those who watch it, if that is known.
-    pub(super) fn subscribers(&self) -> Option<u64> {
-        self.subscribers
-    }
-
-    /// The same with the viewers on other nodes, as far as its own are known.
-    pub(super) fn with_viewers(mut self, elsewhere: u64) -> Self {
-        self.subscribers = self.subscribers.map(|own| own + elsewhere);
+    /// The same with the viewers on another node, as far as its own are known.
+    pub(super) fn with_viewers_of(mut self, edge: &Self) -> Self {
+        let elsewhere = edge.subscribers.unwrap_or_default();
+        // Another node may say anything.
+        self.subscribers = self.subscribers.map(|own| own.saturating_add(elsewhere));
         self
     }
 
@@ -534,6 +531,21 @@ mod tests {
     fn a_feeder_is_live_only_while_media_moves() {
         assert_eq!(element(true, Some(status(Phase::Live))).state, "WAIT");
         assert_eq!(element(false, Some(status(Phase::Live))).state, "LIVE");
+    }
+
+    #[test]
+    fn viewers_of_all_nodes_are_added_up_whatever_a_node_says() {
+        let of = |subscribers| StreamElement {
+            subscribers,
+            ..StreamElement::default()
+        };
+        let (three, unknown) = (of(Some(3)), of(None));
+        let all = |own: &StreamElement, edge: &StreamElement| own.clone().with_viewers_of(edge);
+        assert_eq!(all(&three, &three).subscribers, Some(6));
+        assert_eq!(all(&three, &unknown).subscribers, Some(3));
+        assert_eq!(all(&unknown, &three).subscribers, None);
+        let most = of(Some(u64::MAX));
+        assert_eq!(all(&three, &most).subscribers, Some(u64::MAX));
     }
 
     #[test]

@@ -187,7 +187,7 @@ fn node_event(group: &NodeGroup, node: &Node, counts: Option<Counts>) -> NodeEve
         public_ip: node.address.clone(),
         private_ip: node.address.clone(),
         parents: Vec::new(),
-        client_count: counts.map(|counts| counts.publishers + counts.subscribers),
+        client_count: counts.map(|counts| counts.clients()),
         publisher_count: counts.map_or(node.publishers, |counts| counts.publishers),
         subscriber_count: counts.map(|counts| counts.subscribers),
         restreamer_count: counts.map_or(node.restreamers, |counts| counts.restreamers),

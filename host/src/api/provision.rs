@@ -11,7 +11,6 @@ use super::caller::{Admin, Viewer};
 use super::element::{Place, StreamElement, Subject};
 use super::error::{Code, Error, ErrorBody};
 use super::extract::{self, Path, Query, provision_guid};
-use crate::cluster::NOT_APPLIED;
 use crate::id::{NodeGroup, ProvisionGuid};
 use crate::provision::Deleted;
 
@@ -173,7 +172,8 @@ async fn status(
     Ok(provision.streams.iter().map(element).collect())
 }
 
-/// Stops a provision everywhere and forgets it. When this answers, nothing of it runs.
+/// Stops a provision everywhere and forgets it. When this answers 200, nothing of it runs; when a node does not let go
+/// of it in time the answer is 503, and it is deleted all the same.
 #[utoipa::path(
     delete, operation_id = "deleteProvision", path = "/as/v1/streams/provision/{ng}/{guid}", tag = "provisions", security(("jwt" = [])),
     params(("ng" = String, Path), ("guid" = String, Path)),
@@ -186,9 +186,8 @@ pub(super) async fn delete(
 ) -> Result<Json<Done>, Error> {
     let (group, guid) = (state.group(&ng)?, provision_guid(&guid)?);
     let Deleted { revision, fed } = state.provisions.delete(&group, &guid).await?;
-    if !state.cluster.stopped(&group, &fed, revision).await {
-        return Err(Error::new(Code::Unavailable, NOT_APPLIED));
-    }
+    let stopped = state.cluster.stopped(&group, &fed, revision).await;
+    stopped.map_err(|why| Error::new(Code::Unavailable, why.to_string()))?;
     Ok(Json(Done { result: "DELETED" }))
 }
 

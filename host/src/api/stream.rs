@@ -175,8 +175,7 @@ impl Streams {
         let origin = self.element(state, guid, fed, viewer);
         let edges = self.edges.get(guid).into_iter().flatten();
         if aggregate {
-            let viewers = edges.filter_map(|(_, edge)| edge.subscribers()).sum();
-            return vec![origin.with_viewers(viewers)];
+            return vec![edges.fold(origin, |origin, (_, edge)| origin.with_viewers_of(edge))];
         }
         let edges = edges.filter_map(|(id, edge)| {
             let node = self.nodes.iter().find(|node| node.id == *id)?;

@@ -14,6 +14,11 @@ const RENEW: Duration = Duration::from_millis(300);
 /// From a question about the membership that failed to the next.
 const RETRY: Duration = Duration::from_millis(300);
 
+/// How long a process waits for its name while another one has it, …
+const NAME_WAIT: Duration = Duration::from_secs(10);
+/// … and so much longer than a lease lasts: etcd looks twice a second which are over.
+const NAME_SLACK: Duration = Duration::from_secs(2);
+
 /// The `[cluster]` table of the configuration. A node alone has no use for it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -69,6 +74,11 @@ impl Config {
         Duration::from_millis(self.drain_timeout_ms)
     }
 
+    /// How long a process waits for its name while another one has it.
+    pub(super) fn name_wait(&self) -> Duration {
+        NAME_WAIT.max(self.lease_ttl() + NAME_SLACK)
+    }
+
     pub(super) fn habits(&self) -> Habits {
         Habits {
             timing: Timing {
@@ -79,5 +89,23 @@ impl Config {
             },
             settle: Duration::from_millis(self.return_wait_ms),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_waited_for_until_the_lease_of_a_process_that_died_is_over() {
+        let wait = |lease_ttl_ms| {
+            let config = Config {
+                lease_ttl_ms,
+                ..Config::default()
+            };
+            config.name_wait()
+        };
+        assert_eq!(wait(3_000), Duration::from_secs(10));
+        assert!(wait(60_000) > Duration::from_secs(60));
     }
 }

@@ -190,11 +190,7 @@ impl Cluster {
         to: &NodeId,
     ) -> Result<Revision, store::Error> {
         let former = asked.current.as_ref();
-        let assignment = Assignment {
-            node: to.clone(),
-            epoch: former.map_or(1, |former| former.value.epoch + 1),
-            asked: 0,
-        };
+        let assignment = Assignment::after(former.map(|known| &known.value), to.clone());
         let key = keys::assignment(group, guid);
         let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
         // The node was chosen for the types of this very document.

@@ -329,13 +329,36 @@ async fn a_deleted_provision_is_stopped_everywhere_when_the_call_returns() {
     let held = a.streams.find(&stream("live/1")).expect("runs");
     let revision = site.delete("p-1", "live/1").await;
     let fed = [stream("live/1")];
-    assert!(b.cluster.stopped(&group(), &fed, revision).await);
+    let stopped = b.cluster.stopped(&group(), &fed, revision).await;
+    assert_eq!(stopped, Ok(()));
     assert!(held.is_ended());
     let claim = site
         .store
         .get(&claim_key(&group(), &stream("live/1")))
         .await;
     assert_eq!(claim.expect("readable"), None);
+}
+
+#[tokio::test]
+async fn a_deleted_provision_is_not_called_stopped_while_a_node_has_the_claim() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    // Of a node that keeps its lease, and does not hear of it.
+    let claim = json!({"node": "b", "instance": "0".repeat(32), "epoch": 1});
+    let key = claim_key(&group(), &stream("live/1"));
+    let put = Txn::new().put(key.clone(), claim.to_string());
+    site.store.txn(put).await.expect("writes");
+    site.provision("p-1", "live/1", true).await;
+    let deleted = site.delete("p-1", "live/1").await;
+    a.sees(deleted).await;
+    tokio::time::pause();
+    let (group, feeds) = (group(), [stream("live/1")]);
+    let stopped = || a.cluster.stopped(&group, &feeds, deleted);
+    assert_eq!(stopped().await, Err(StillRuns::Held));
+    tokio::time::resume();
+    let gone = site.store.txn(Txn::new().delete(key)).await;
+    a.sees(gone.expect("writes")).await;
+    assert_eq!(stopped().await, Ok(()));
 }
 
 #[tokio::test]

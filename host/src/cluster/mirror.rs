@@ -14,6 +14,10 @@ use crate::id::{NodeGroup, NodeId, ProvisionGuid, StreamGuid};
 use crate::provision::Provision;
 use crate::store::{Entry, Event, Revision};
 
+/// The largest epoch that is taken in: as far as every reader of JSON counts exactly. A
+/// provision that is placed each millisecond gets there in 285 000 years.
+pub(super) const MAX_EPOCH: u64 = 1 << 53;
+
 /// Which node carries a provision out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Assignment {
@@ -24,6 +28,19 @@ pub struct Assignment {
     /// Counts how often somebody asked its node to begin anew with what had given up.
     #[serde(default)]
     pub asked: u64,
+}
+
+impl Assignment {
+    /// To a node, after the one before. An epoch that somebody wrote into the store may be
+    /// the last one there is, and stays: the claim is the lock, not the epoch.
+    pub(super) fn after(former: Option<&Self>, node: NodeId) -> Self {
+        let epoch = former.map_or(0, |former| former.epoch).saturating_add(1);
+        Self {
+            node,
+            epoch,
+            asked: 0,
+        }
+    }
 }
 
 type Key = (NodeGroup, ProvisionGuid);
@@ -335,6 +352,21 @@ mod tests {
         mirror.apply(Event::Delete { key, revision: 8 });
         assert_eq!(mirror.nodes(&group).count(), 0);
         assert_eq!(mirror.groups().len(), 0);
+    }
+
+    #[test]
+    fn epochs_count_from_one_to_the_last() {
+        let after = |epoch: Option<u64>| {
+            let node: NodeId = "n1".parse().expect("legal");
+            let former = epoch.map(|epoch| Assignment {
+                node: node.clone(),
+                epoch,
+                asked: 0,
+            });
+            Assignment::after(former.as_ref(), node).epoch
+        };
+        assert_eq!((after(None), after(Some(1))), (1, 2));
+        assert_eq!(after(Some(u64::MAX)), u64::MAX);
     }
 
     #[test]

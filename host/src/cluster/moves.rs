@@ -253,7 +253,11 @@ impl Moves {
         } = mirror.placed(&self.group, guid)?;
         let streams: Vec<StreamGuid> = provision.streams.iter().map(|s| s.guid.clone()).collect();
         let to = match reason {
-            Reason::Follows => self.me.clone(),
+            Reason::Follows => {
+                // Whoever had no room for it was passed over when it was placed.
+                let mut mine = roster.iter().filter(|candidate| candidate.id == self.me);
+                mine.find(|me| me.has_room(&streams))?.id.clone()
+            }
             Reason::Orphaned | Reason::HandedOver => {
                 let at = read_at(provision, mirror, &self.group).filter(|at| *at != former.node);
                 choose(provision, &streams, at.as_ref(), roster)?
@@ -265,11 +269,7 @@ impl Moves {
         if let Some(chosen) = roster.iter_mut().find(|candidate| candidate.id == to) {
             streams.iter().for_each(|stream| chosen.add(stream));
         }
-        let assignment = Assignment {
-            node: to.clone(),
-            epoch: former.epoch + 1,
-            asked: 0,
-        };
+        let assignment = Assignment::after(Some(former), to.clone());
         let value = serde_json::to_vec(&assignment).expect("names and numbers are serialisable");
         let key = keys::assignment(&self.group, guid);
         let txn = Txn::new()
@@ -516,6 +516,27 @@ mod tests {
             .look_at(&"push".parse().expect("legal"), &desk.mirror, desk.now);
         let moves = desk.after(Duration::ZERO);
         assert_eq!(moves.len(), 1);
+        assert_eq!(moves[0].1.node.as_str(), "n1");
+    }
+
+    #[test]
+    fn what_reads_a_stream_stays_where_it_is_while_the_node_that_has_it_is_full() {
+        let mut desk = Desk::new();
+        let mut mine = serde_json::to_value(record(0)).expect("JSON");
+        mine["plugins"]["rtmp-push"] = "x".into();
+        mine["capacity"] = 1.into();
+        desk.put("nodes/g/n1", mine);
+        desk.provision("pull", "live/1", "rtmp", false, "n1");
+        let instance = record(0).instance;
+        let claim = json!({"node": "n1", "instance": instance.as_str(), "epoch": 1});
+        desk.put("claims/g/live/1", claim);
+        desk.provision("push", "live/1", "rtmp-push", false, "n2");
+        assert!(desk.after(Duration::ZERO).is_empty());
+        assert!(desk.after(SETTLE).is_empty());
+        // A publisher has the stream then.
+        desk.put("assignments/g/pull", json!({"node": "n3", "epoch": 2}));
+        let moves = desk.after(RETRY);
+        assert_eq!(moves.len(), 1, "there is room");
         assert_eq!(moves[0].1.node.as_str(), "n1");
     }
 

@@ -121,6 +121,11 @@ pub fn rank<'a>(nodes: &'a [Candidate], wanted: Wanted<'_>) -> Result<Vec<&'a Ca
 }
 
 impl Candidate {
+    /// Whether there is room for the restreamers of these streams.
+    pub(super) fn has_room(&self, streams: &[StreamGuid]) -> bool {
+        self.full(streams).is_none()
+    }
+
     /// Whether there is no room for these streams: for the node's sake, or for an app's.
     fn full(&self, streams: &[StreamGuid]) -> Option<Option<AppName>> {
         if self.restreamers + streams.len() as u64 > self.capacity {

@@ -384,11 +384,8 @@ impl World {
         let Ok(chosen) = place(&roster, wanted) else {
             return;
         };
-        let assignment = Assignment {
-            node: chosen.id.clone(),
-            epoch: former.map_or(1, |former| former.value.epoch + 1),
-            asked: 0,
-        };
+        let known = former.map(|former| &former.value);
+        let assignment = Assignment::after(known, chosen.id.clone());
         let key = keys::assignment(&group(), &guid);
         let txn = Txn::new().present(keys::provision(&group(), &guid));
         let txn = match former {

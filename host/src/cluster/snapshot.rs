@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use super::mirror::MAX_EPOCH;
 use super::{Assignment, Cluster};
 use crate::id::{NodeGroup, ProvisionGuid, StreamGuid};
 use crate::provision::{Provision, keys};
@@ -155,8 +156,11 @@ fn judge(key: &str, value: &[u8], all: &BTreeMap<String, Bytes>) -> Result<(), S
             Ok(())
         }
         "assignments" => {
-            serde_json::from_slice::<Assignment>(value)
+            let assignment = serde_json::from_slice::<Assignment>(value)
                 .map_err(|_| "is no assignment".to_owned())?;
+            if assignment.epoch > MAX_EPOCH {
+                return Err("has an epoch that is too large".to_owned());
+            }
             named(&group, rest.as_bytes(), all).map(drop)
         }
         // A name or a reader: the value is the guid of the provision that has it.
@@ -260,6 +264,10 @@ mod tests {
             (
                 "assignments/nodegroup1/p-1",
                 Some(json!({"node": "../x", "epoch": 1})),
+            ),
+            (
+                "assignments/nodegroup1/p-1",
+                Some(json!({"node": "n", "epoch": MAX_EPOCH + 1})),
             ),
             (
                 "assignments/nodegroup1/p-9",

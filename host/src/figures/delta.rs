@@ -20,8 +20,15 @@ const LINE: usize = 64 * 1024;
 pub(super) const MAX_LINE: usize = 1024 * 1024;
 /// Streams of a node: twice what one may pull by default, and as many readers.
 pub(super) const MAX_STREAMS: usize = 20_000;
-/// Bytes of fields, as they were said, of all streams of a node.
-pub(super) const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes of memory that the fields of one stream take: more than 32 targets, 30 tracks
+/// beside the default ones and 20 failures do, all in the longest words there are.
+const MAX_STREAM: usize = 512 * 1024;
+/// Bytes of memory that the fields of all streams of a node take: twelve kilobytes each.
+pub(super) const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of memory for a value in a list, which may have room for as many again.
+const ELEMENT: usize = 2 * size_of::<Value>();
+/// The same for a field, with its place in the map's index.
+const FIELD: usize = 2 * (size_of::<(String, Value)>() + 2 * size_of::<usize>());
 
 /// How much a node does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +40,14 @@ pub struct Counts {
     pub subscribers: u64,
     /// Running restreamers.
     pub restreamers: u64,
+}
+
+impl Counts {
+    /// All who are connected.
+    pub fn clients(&self) -> u64 {
+        // Another node may say anything.
+        self.publishers.saturating_add(self.subscribers)
+    }
 }
 
 /// What a figure is of.
@@ -54,8 +69,9 @@ pub struct Picture {
     pub streams: BTreeMap<Subject, Map<String, Value>>,
 }
 
+/// A part of what a node says.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Line {
+pub(super) struct Line {
     /// What was said before is void.
     #[serde(default, skip_serializing_if = "is_false")]
     reset: bool,
@@ -112,7 +128,7 @@ pub fn lines(former: Option<&Picture>, now: &Picture) -> Vec<Bytes> {
             lines.push(text(&line));
             (line, length) = (Line::default(), 0);
         }
-        length += weight(&change);
+        length += length_of(&change);
         line.streams.push(change);
     }
     line.counts = now.counts;
@@ -139,22 +155,37 @@ fn text(line: &Line) -> Bytes {
     text.into()
 }
 
-/// About as many bytes as it takes.
-fn weight(change: &Change) -> usize {
+/// About as many bytes of text as it takes.
+fn length_of(change: &Change) -> usize {
     let set = change.set.iter().flatten();
-    let fields: usize = set.map(|(field, value)| field.len() + size(value)).sum();
+    let fields: usize = set.map(|(field, value)| field.len() + length(value)).sum();
     64 + change.of.stream.as_str().len() + fields
 }
 
-fn size(value: &Value) -> usize {
+fn length(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 8,
         Value::String(text) => 8 + text.len(),
-        Value::Array(list) => 8 + list.iter().map(size).sum::<usize>(),
+        Value::Array(list) => 8 + list.iter().map(length).sum::<usize>(),
         Value::Object(map) => map
             .iter()
-            .map(|(key, value)| key.len() + 8 + size(value))
+            .map(|(key, value)| key.len() + 8 + length(value))
             .sum(),
+    }
+}
+
+/// About as many bytes of memory as a field takes: a few bytes of text may take hundreds.
+fn weight(field: &str, value: &Value) -> usize {
+    FIELD + field.len() + beyond(value)
+}
+
+/// What a value takes beside its own place.
+fn beyond(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(list) => list.iter().map(|value| ELEMENT + beyond(value)).sum(),
+        Value::Object(map) => map.iter().map(|(field, value)| weight(field, value)).sum(),
     }
 }
 
@@ -165,7 +196,7 @@ pub(super) enum Refused {
     #[error("a line cannot be read")]
     Unreadable,
     /// It says too much.
-    #[error("it tells of more streams than a node may have")]
+    #[error("it tells of more than a node may have")]
     TooMuch,
 }
 
@@ -176,6 +207,11 @@ pub(super) enum Part {
     Whole,
     /// There is more to it.
     Begun,
+}
+
+/// Reads a line, with or without its end.
+pub(super) fn read(line: &[u8]) -> Result<Line, Refused> {
+    serde_json::from_slice(line).map_err(|_| Refused::Unreadable)
 }
 
 /// What a node said. See the module.
@@ -205,9 +241,8 @@ impl Table {
         self.streams.iter().map(|(of, entry)| (of, &entry.fields))
     }
 
-    /// Takes a line in, with or without its end.
-    pub(super) fn apply(&mut self, line: &[u8]) -> Result<Part, Refused> {
-        let line: Line = serde_json::from_slice(line).map_err(|_| Refused::Unreadable)?;
+    /// Takes a line in. What it costs is in proportion to what was said.
+    pub(super) fn apply(&mut self, line: Line) -> Result<Part, Refused> {
         if line.reset {
             *self = Self::default();
         }
@@ -229,18 +264,24 @@ impl Table {
             fields: Value::Object(Map::new()),
             bytes: 0,
         });
-        if let Value::Object(fields) = &mut entry.fields {
-            for (field, value) in set {
-                match value {
-                    Value::Null => drop(fields.remove(&field)),
-                    value => drop(fields.insert(field, value)),
-                }
-            }
+        let Value::Object(fields) = &mut entry.fields else {
+            return Ok(());
+        };
+        for (field, value) in set {
+            let now = match &value {
+                Value::Null => 0,
+                value => weight(&field, value),
+            };
+            let former = match value {
+                Value::Null => fields.remove(&field),
+                value => fields.insert(field.clone(), value),
+            };
+            let former = former.map_or(0, |former| weight(&field, &former));
+            entry.bytes = entry.bytes - former + now;
+            self.bytes = self.bytes - former + now;
         }
-        let bytes = size(&entry.fields);
-        self.bytes = self.bytes - entry.bytes + bytes;
-        entry.bytes = bytes;
-        match self.bytes > MAX_BYTES || self.streams.len() > MAX_STREAMS {
+        let over = entry.bytes > MAX_STREAM || self.bytes > MAX_BYTES;
+        match over || self.streams.len() > MAX_STREAMS {
             true => Err(Refused::TooMuch),
             false => Ok(()),
         }
@@ -265,6 +306,10 @@ mod tests {
         value.as_object().cloned().expect("an object")
     }
 
+    fn line(stream: &str, set: Value) -> String {
+        json!({"streams": [{"stream": stream, "set": set}]}).to_string()
+    }
+
     fn picture(streams: &[(&str, Value)]) -> Picture {
         let streams = streams.iter();
         Picture {
@@ -275,12 +320,16 @@ mod tests {
         }
     }
 
+    fn say(table: &mut Table, line: impl AsRef<[u8]>) -> Result<Part, Refused> {
+        table.apply(read(line.as_ref())?)
+    }
+
     fn took(table: &mut Table, lines: &[Bytes]) -> Picture {
         let (last, before) = lines.split_last().expect("one at least");
         for line in before {
-            assert_eq!(table.apply(line), Ok(Part::Begun));
+            assert_eq!(say(table, line), Ok(Part::Begun));
         }
-        assert_eq!(table.apply(last), Ok(Part::Whole));
+        assert_eq!(say(table, last), Ok(Part::Whole));
         let streams = table
             .iter()
             .map(|(of, value)| (of.clone(), fields(value.clone())));
@@ -350,23 +399,84 @@ mod tests {
         let mut refused = None;
         for n in 0..=MAX_STREAMS {
             let line = json!({"streams": [{"stream": format!("live/{n}"), "set": {}}]});
-            if let Err(no) = table.apply(line.to_string().as_bytes()) {
+            if let Err(no) = say(&mut table, line.to_string()) {
                 refused = Some((n, no));
                 break;
             }
         }
         assert_eq!(refused, Some((MAX_STREAMS, Refused::TooMuch)));
         let mut table = Table::default();
-        let long = "x".repeat(MAX_LINE / 2);
-        let refused = (0..1_000).find_map(|n| {
-            let set = json!({format!("field{n}"): long});
-            let line = json!({"streams": [{"stream": "live/a", "set": set}]});
-            table
-                .apply(line.to_string().as_bytes())
-                .err()
-                .map(|no| (n, no))
+        let long = "x".repeat(MAX_STREAM / 2);
+        let refused = (0..=MAX_STREAMS).find_map(|n| {
+            let line = line(&format!("live/{n}"), json!({"long": long}));
+            say(&mut table, line).err().map(|no| (n, no))
         });
-        assert!(matches!(refused, Some((n, Refused::TooMuch)) if n <= MAX_BYTES / (MAX_LINE / 2)));
+        assert!(
+            matches!(refused, Some((n, Refused::TooMuch)) if n <= MAX_BYTES / (MAX_STREAM / 2))
+        );
+        let mut table = Table::default();
+        let refused = (0..10).find_map(|n| {
+            let line = line("live/a", json!({format!("field{n}"): long}));
+            say(&mut table, line).err().map(|no| (n, no))
+        });
+        assert_eq!(refused, Some((1, Refused::TooMuch)), "of one stream");
+    }
+
+    #[test]
+    fn what_takes_much_memory_is_refused_however_few_bytes_it_is_said_in() {
+        for value in [json!([]), json!({}), json!(7), json!({"a": 7})] {
+            let many = vec![value; MAX_STREAM / ELEMENT + 1];
+            let said = line("live/a", json!({ "many": many }));
+            let refused = say(&mut Table::default(), said);
+            assert_eq!(refused, Err(Refused::TooMuch), "{}", many[0]);
+        }
+    }
+
+    #[test]
+    fn the_most_that_a_node_may_tell_of_a_stream_is_heard() {
+        let word = "x".repeat(1_000);
+        let failure = json!({"at": word, "class": word, "text": word});
+        let target = json!({
+            "url": word.repeat(2), "state": word, "flowingMs": 1, "bytesOut": 1, "frames": 1,
+            "droppedFrames": 1, "lagMs": 1,
+        });
+        let track =
+            json!({"track": 1, "codec": word, "width": 1, "height": 1, "fps": 1.5, "kbps": 1});
+        let most = json!({
+            "history": vec![failure; 20], "targets": vec![target; 32],
+            "media": {"moreVideo": vec![track.clone(); 15], "moreAudio": vec![track; 15]},
+        });
+        let picture = picture(&[("live/a", most)]);
+        assert_eq!(took(&mut Table::default(), &lines(None, &picture)), picture);
+    }
+
+    #[test]
+    fn a_small_change_costs_as_little_in_a_large_stream_as_in_a_small_one() {
+        let change = json!({"stream": "live/a", "set": {"x": 1}});
+        let changes = json!({ "streams": vec![change; MAX_LINE / 40] }).to_string();
+        let time = |before: Value| {
+            let mut table = Table::default();
+            assert_eq!(say(&mut table, line("live/a", before)), Ok(Part::Whole));
+            let time = || {
+                let changes = read(changes.as_bytes()).expect("a line");
+                let begin = std::time::Instant::now();
+                assert_eq!(table.apply(changes), Ok(Part::Whole));
+                begin.elapsed()
+            };
+            // A busy machine may take its time with one.
+            std::iter::repeat_with(time).take(3).min().expect("three")
+        };
+        let small = time(json!({}));
+        let large = time(json!({"large": vec![0; MAX_STREAM / ELEMENT / 2]}));
+        assert!(large < 10 * small, "{large:?} and not {small:?}");
+    }
+
+    #[test]
+    fn counts_that_another_node_makes_up_are_added_up_all_the_same() {
+        let said = json!({"counts": {"publishers": u64::MAX, "subscribers": 2}});
+        let mut table = Table::default();
+        assert_eq!(say(&mut table, said.to_string()), Ok(Part::Whole));
+        assert_eq!(table.counts().clients(), u64::MAX);
     }
 
     #[test]
@@ -378,12 +488,12 @@ mod tests {
             r#"{"streams":[{"stream":"bad"}]}"#,
             r#"{"streams":7}"#,
         ] {
-            let refused = Table::default().apply(bad.as_bytes());
+            let refused = say(&mut Table::default(), bad);
             assert_eq!(refused, Err(Refused::Unreadable), "{bad}");
         }
         let newer = r#"{"counts":{"publishers":1,"moons":2},"streams":[{"stream":"live/a","set":{"x":{}},"why":1}],"when":3}"#;
         let mut table = Table::default();
-        assert_eq!(table.apply(newer.as_bytes()), Ok(Part::Whole));
+        assert_eq!(say(&mut table, newer), Ok(Part::Whole));
         assert_eq!(table.counts().publishers, 1);
         assert!(table.get(&subject("live/a", None)).is_some());
     }
@@ -413,11 +523,16 @@ mod tests {
             }
             let bytes: usize = table.streams.values().map(|entry| entry.bytes).sum();
             prop_assert_eq!(table.bytes, bytes);
+            let weight = |entry: &Entry| {
+                let fields = entry.fields.as_object().into_iter().flatten();
+                fields.map(|(field, value)| weight(field, value)).sum::<usize>()
+            };
+            prop_assert_eq!(table.bytes, table.streams.values().map(weight).sum::<usize>());
         }
 
         #[test]
         fn no_line_makes_it_panic(line: Vec<u8>) {
-            let _ = Table::default().apply(&line);
+            let _ = say(&mut Table::default(), &line);
         }
     }
 }

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
@@ -18,13 +17,14 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, info, info_span, warn};
 
-use super::delta::{MAX_LINE, Refused};
+use super::delta::Refused;
+use super::lines::{Lines, TooLong};
 use super::{FRESH, Figures, PATH, Peer, Peers};
 use crate::auth::{Auth, Errand};
 use crate::config::host_of;
 use crate::drain::Drain;
 use crate::id::NodeId;
-use crate::rtmp::dial::{self, Failure, reach_at};
+use crate::rtmp::dial::{self, Class, Failure, reach_at};
 use crate::rtmp::policy::Policy;
 
 /// Before a node is dialed again, first so long and then twice as long each time, …
@@ -61,20 +61,22 @@ enum Over {
     Ended,
     #[error("{0}")]
     Said(#[from] Refused),
-    #[error("a line is too long")]
-    TooLong,
+    #[error("{0}")]
+    TooLong(#[from] TooLong),
 }
 
 impl Over {
-    /// Whether somebody has to do something about it: secrets or builds do not fit.
+    /// Whether somebody has to do something about it: secrets, certificates or builds do
+    /// not fit.
     fn can_be_mended(&self) -> bool {
         let refused = |status: &StatusCode| {
             matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
         };
         match self {
             Self::Status(status) => refused(status),
-            Self::Said(_) | Self::TooLong => true,
-            Self::Dial(_) | Self::Http(_) | Self::Silent | Self::Ended => false,
+            Self::Dial(failure) => failure.class == Class::Tls,
+            Self::Said(_) | Self::TooLong(_) => true,
+            Self::Http(_) | Self::Silent | Self::Ended => false,
         }
     }
 }
@@ -104,6 +106,7 @@ pub async fn run(
             if followed.contains_key(&peer.node) {
                 continue;
             }
+            figures.listen_to(peer.clone());
             let follower = Follower {
                 me: me.clone(),
                 peer: peer.clone(),
@@ -182,7 +185,7 @@ impl Follower {
             return Err(Over::Status(answer.status()));
         }
         let mut body = answer.into_body();
-        let mut rest = BytesMut::new();
+        let mut lines = Lines::default();
         loop {
             let frame = timeout(ANSWER, body.frame()).await;
             let Some(frame) = frame.map_err(|_| Over::Silent)? else {
@@ -191,14 +194,10 @@ impl Follower {
             let Ok(data) = frame?.into_data() else {
                 continue;
             };
-            rest.extend_from_slice(&data);
-            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let line = rest.split_to(end + 1);
-                self.figures.hear(&self.peer.node, &line)?;
+            lines.push(&data);
+            while let Some(line) = lines.next()? {
+                self.figures.hear(&self.peer, &line)?;
                 *heard = true;
-            }
-            if rest.len() > MAX_LINE {
-                return Err(Over::TooLong);
             }
         }
     }

@@ -118,6 +118,15 @@ fn node() -> NodeId {
     "n2".parse().expect("legal")
 }
 
+fn peer(instance: &str) -> Peer {
+    Peer {
+        node: node(),
+        instance: instance.to_owned(),
+        api: "127.0.0.1:9".parse().expect("an address"),
+        tls: None,
+    }
+}
+
 fn subject(provision: Option<&str>) -> Subject {
     Subject {
         stream: "live/a".parse().expect("legal"),
@@ -280,11 +289,34 @@ async fn a_line_without_an_end_is_not_waited_for() {
 async fn what_was_not_heard_of_for_five_seconds_is_not_known() {
     let figures = Figures::default();
     let said = line(json!({"streams": [{"stream": "live/a", "set": {"bytesIn": 1}}]}));
-    figures.hear(&node(), said.as_bytes()).expect("legal");
+    figures.listen_to(peer("0"));
+    figures.hear(&peer("0"), said.as_bytes()).expect("legal");
     tokio::time::advance(FRESH - Duration::from_millis(1)).await;
     assert!(figures.stream::<Value>(&node(), &subject(None)).is_some());
     assert!(figures.counts(&node()).is_some());
     tokio::time::advance(Duration::from_millis(1)).await;
     assert!(figures.stream::<Value>(&node(), &subject(None)).is_none());
     assert!(figures.counts(&node()).is_none() && figures.unprovisioned::<Value>().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_under_a_name_by_who_is_not_expected_is_not_kept() {
+    let figures = Figures::default();
+    let said = line(json!({"streams": [{"stream": "live/a", "set": {"bytesIn": 1}}]}));
+    let hear = |instance: &str| figures.hear(&peer(instance), said.as_bytes());
+    let kept = || figures.0.read().len();
+    figures.listen_to(peer("0"));
+    assert_eq!(hear("0"), Ok(()));
+    assert!(figures.counts(&node()).is_some());
+    // It is gone while it is in the middle of a line.
+    figures.forget(&node());
+    assert_eq!((hear("0"), kept()), (Ok(()), 0));
+    // Its next self is there.
+    figures.listen_to(peer("1"));
+    assert_eq!((hear("0"), kept()), (Ok(()), 1));
+    assert!(figures.counts(&node()).is_none());
+    assert_eq!(hear("1"), Ok(()));
+    let rubbish = figures.hear(&peer("0"), b"rubbish");
+    assert_eq!(rubbish, Err(Refused::Unreadable));
+    assert!(figures.counts(&node()).is_some(), "it is not this one's");
 }

@@ -227,3 +227,106 @@ impl Renewer {
         call.await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::Router;
+    use axum::body::{Body, BodyDataStream, Bytes};
+    use axum::extract::State;
+    use axum::http::header::CONTENT_TYPE;
+    use axum::response::IntoResponse;
+    use axum::routing::post;
+    use etcd_client::ConnectOptions;
+    use futures_util::stream;
+
+    use super::*;
+    use crate::config::{self, StoreKind};
+
+    /// Of lease 7, for three seconds, as gRPC frames it (rpc.proto, `LeaseKeepAliveResponse`).
+    const ANSWER: &[u8] = &[0, 0, 0, 0, 4, 0x10, 7, 0x18, 3];
+    /// A flag and the length of the message behind them.
+    const HEAD: usize = 5;
+
+    /// A member that loses its leader: what is asked on its first stream from then on waits
+    /// for ever, as do those behind it.
+    #[derive(Default)]
+    struct Leaderless {
+        streams: AtomicUsize,
+        /// Changes when something waits.
+        waits: watch::Sender<bool>,
+    }
+
+    /// Requests on the first stream that are answered: the one that opens it, and another.
+    const BEFORE: usize = 2;
+
+    async fn keep_alive(State(member): State<Arc<Leaderless>>, body: Body) -> impl IntoResponse {
+        let first = member.streams.fetch_add(1, Ordering::Relaxed) == 0;
+        let asked = (body.into_data_stream(), Vec::new(), 0);
+        let answers = stream::unfold(asked, move |(mut body, mut rest, count)| {
+            let member = member.clone();
+            async move {
+                request(&mut body, &mut rest).await?;
+                if first && count == BEFORE {
+                    member.waits.send_replace(true);
+                    return std::future::pending().await;
+                }
+                let answer = Ok::<_, axum::Error>(Bytes::from_static(ANSWER));
+                Some((answer, (body, rest, count + 1)))
+            }
+        });
+        let kind = [(CONTENT_TYPE, "application/grpc")];
+        (kind, Body::from_stream(answers))
+    }
+
+    /// The next one, whatever it says.
+    async fn request(body: &mut BodyDataStream, rest: &mut Vec<u8>) -> Option<()> {
+        loop {
+            let length = rest.get(1..HEAD).map(|length| {
+                let length = length.try_into().expect("four bytes");
+                HEAD + u32::from_be_bytes(length) as usize
+            });
+            if let Some(length) = length.filter(|length| *length <= rest.len()) {
+                rest.drain(..length);
+                return Some(());
+            }
+            rest.extend_from_slice(&body.next().await?.ok()?);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_while_a_renewal_waits_is_answered_on_a_stream_of_its_own() {
+        let member = Arc::<Leaderless>::default();
+        let app = Router::new()
+            .route("/etcdserverpb.Lease/LeaseKeepAlive", post(keep_alive))
+            .with_state(member.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("loopback has a free port");
+        let url = format!("etcd://{}", listener.local_addr().expect("bound"));
+        let server = tokio::spawn(async move { axum::serve(listener, app).await });
+        let Ok(StoreKind::Etcd(names)) = url.try_into() else {
+            panic!("it is an etcd");
+        };
+        let settings = config::Etcd::default();
+        let members = Members::new(&names, &settings, &ConnectOptions::new());
+        let renewals = Arc::new(Renewals::new(Arc::new(members)));
+        let lease = LeaseId::from_raw(7);
+        let ttl = Duration::from_secs(3);
+        assert_eq!(renewals.renew(lease).await.expect("answered"), ttl);
+        let waiting = {
+            let renewals = renewals.clone();
+            tokio::spawn(async move { renewals.renew(lease).await })
+        };
+        let mut waits = member.waits.subscribe();
+        waits.wait_for(|waits| *waits).await.expect("it waits");
+        // Sooner than the first one is given up, and answers that one too.
+        let both = async { (renewals.renew(lease).await, waiting.await) };
+        let both = tokio::time::timeout(PATIENCE / 2, both).await;
+        let (later, waited) = both.expect("in time");
+        assert_eq!(later.expect("answered"), ttl);
+        assert_eq!(waited.expect("no panic").expect("answered"), ttl);
+        assert_eq!(member.streams.load(Ordering::Relaxed), 2);
+        server.abort();
+    }
+}
