@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::{LONG, Tested, done, event_keys, keys, next};
+use super::{LONG, Tested, done, event_keys, keys, next_events};
 use crate::store::{Error, Event, LeaseId, Txn, Watch};
 
 /// Short enough to wait for, long enough to put keys under on a slow disk.
@@ -21,7 +21,7 @@ async fn leased(store: &Tested, ttl: Duration) -> (LeaseId, Watch) {
 
 pub(super) async fn expired_lease_takes_its_keys(store: Tested) {
     let (lease, mut watch) = leased(&store, SHORT).await;
-    let batch = next(&mut watch).await.unwrap();
+    let batch = next_events(&mut watch).await;
     assert_eq!(event_keys(&batch), ["l/a", "l/b"]);
     assert!(
         batch
@@ -46,7 +46,7 @@ pub(super) async fn keep_alive_keeps_the_keys(store: Tested) {
     }
     assert_eq!(keys(&store, "l/").await.len(), 3);
     let kept = std::time::Instant::now();
-    assert_eq!(event_keys(&next(&mut watch).await.unwrap()).len(), 2);
+    assert_eq!(event_keys(&next_events(&mut watch).await).len(), 2);
     assert!(kept.elapsed() > ttl / 2);
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn revoked_lease_takes_its_keys_at_once(store: Tested) {
     let (lease, mut watch) = leased(&store, LONG).await;
     store.revoke(lease).await.unwrap();
     assert_eq!(keys(&store, "").await, ["l/c"]);
-    assert_eq!(event_keys(&next(&mut watch).await.unwrap()), ["l/a", "l/b"]);
+    assert_eq!(event_keys(&next_events(&mut watch).await), ["l/a", "l/b"]);
     assert!(matches!(store.revoke(lease).await, Err(Error::NoSuchLease)));
 }
 
