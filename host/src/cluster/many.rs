@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::record::claim_key;
@@ -25,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(12);
 struct Reach {
     store: Arc<Memory>,
     cut: AtomicBool,
+    /// Imports wait for their turn.
+    imports: Semaphore,
 }
 
 impl Reach {
@@ -56,7 +59,11 @@ impl Store for Reach {
     }
 
     fn import(&self, entries: Vec<(String, Bytes)>) -> BoxFuture<'_, Result<Revision, Error>> {
-        self.or_cut(move |store| store.import(entries))
+        async move {
+            let _turn = self.imports.acquire().await;
+            self.or_cut(move |store| store.import(entries)).await
+        }
+        .boxed()
     }
 
     fn watch(&self, prefix: &str, from: Revision) -> BoxFuture<'_, Result<Watch, Error>> {
@@ -127,6 +134,7 @@ impl Site {
         let reach = Arc::new(Reach {
             store: self.store.clone(),
             cut: AtomicBool::new(false),
+            imports: Semaphore::new(1),
         });
         let me = Identity {
             id: name.parse().expect("legal"),
@@ -419,21 +427,50 @@ async fn a_name_is_published_on_one_node_at_a_time() {
         .await;
 }
 
+/// Of a provision `p-1` that feeds `live/1`.
+fn snapshot() -> serde_json::Value {
+    let properties = json!({"type": "rtmp", "rtmpUri": "rtmp://127.0.0.1:9/live/s"});
+    let streams = json!([{"streamGuid": "live/1", "camParams": {"properties": properties}}]);
+    json!({"version": 1, "entries": {
+        "provisions/g/p-1": {
+            "document": {"provisionGuid": "p-1", "streams": streams},
+            "streams": [{"kind": "rtmp", "feeds": true}],
+        },
+        "names/g/live/1": "p-1",
+    }})
+}
+
+#[tokio::test]
+async fn an_import_goes_on_without_who_asked_for_it_and_leaves_no_name_behind() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    let turn = a.reach.imports.acquire().await.expect("open");
+    let asked = a.cluster.import(snapshot());
+    let cut = tokio::time::timeout(Duration::from_millis(50), asked).await;
+    assert!(cut.is_err(), "it waits for its turn");
+    drop(turn);
+    let there = |a: &Node| {
+        let guid = "p-1".parse().expect("legal");
+        a.cluster
+            .0
+            .mirror
+            .read()
+            .provision(&group(), &guid)
+            .is_some()
+    };
+    a.until("taken in", there).await;
+    a.sees(site.delete("p-1", "live/1").await).await;
+    a.until("free", |a| a.streams.publish(&stream("live/1")).is_ok())
+        .await;
+}
+
 #[tokio::test]
 async fn an_import_is_refused_while_a_name_of_it_is_published_on_another_node() {
     let site = Site::new().await;
     let (a, b) = (site.node("a").await, site.node("b").await);
     let published = a.streams.publish(&stream("live/1")).expect("free here");
     b.until("told", |b| b.holder("live/1").is_some()).await;
-    let properties = json!({"type": "rtmp", "rtmpUri": "rtmp://127.0.0.1:9/live/s"});
-    let streams = json!([{"streamGuid": "live/1", "camParams": {"properties": properties}}]);
-    let snapshot = json!({"version": 1, "entries": {
-        "provisions/g/p-1": {
-            "document": {"provisionGuid": "p-1", "streams": streams},
-            "streams": [{"kind": "rtmp", "feeds": true}],
-        },
-        "names/g/live/1": "p-1",
-    }});
+    let snapshot = snapshot();
     let refused = b.cluster.import(snapshot.clone()).await;
     assert!(
         matches!(refused, Err(ImportError::NameLive(_))),
