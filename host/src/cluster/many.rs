@@ -447,21 +447,50 @@ async fn a_name_is_published_on_one_node_at_a_time() {
         .await;
 }
 
+/// Of a provision `p-1` that feeds `live/1`.
+fn snapshot() -> serde_json::Value {
+    let properties = json!({"type": "rtmp", "rtmpUri": "rtmp://127.0.0.1:9/live/s"});
+    let streams = json!([{"streamGuid": "live/1", "camParams": {"properties": properties}}]);
+    json!({"version": 1, "entries": {
+        "provisions/g/p-1": {
+            "document": {"provisionGuid": "p-1", "streams": streams},
+            "streams": [{"kind": "rtmp", "feeds": true}],
+        },
+        "names/g/live/1": "p-1",
+    }})
+}
+
+#[tokio::test]
+async fn an_import_goes_on_without_who_asked_for_it_and_leaves_no_name_behind() {
+    let site = Site::new().await;
+    let a = site.node("a").await;
+    let turn = a.reach.imports.acquire().await.expect("open");
+    let asked = a.cluster.import(snapshot());
+    let cut = tokio::time::timeout(Duration::from_millis(50), asked).await;
+    assert!(cut.is_err(), "it waits for its turn");
+    drop(turn);
+    let there = |a: &Node| {
+        let guid = "p-1".parse().expect("legal");
+        a.cluster
+            .0
+            .mirror
+            .read()
+            .provision(&group(), &guid)
+            .is_some()
+    };
+    a.until("taken in", there).await;
+    a.sees(site.delete("p-1", "live/1").await).await;
+    a.until("free", |a| a.streams.publish(&stream("live/1")).is_ok())
+        .await;
+}
+
 #[tokio::test]
 async fn an_import_is_refused_while_a_name_of_it_is_published_on_another_node() {
     let site = Site::new().await;
     let (a, b) = (site.node("a").await, site.node("b").await);
     let published = a.streams.publish(&stream("live/1")).expect("free here");
     b.until("told", |b| b.holder("live/1").is_some()).await;
-    let properties = json!({"type": "rtmp", "rtmpUri": "rtmp://127.0.0.1:9/live/s"});
-    let streams = json!([{"streamGuid": "live/1", "camParams": {"properties": properties}}]);
-    let snapshot = json!({"version": 1, "entries": {
-        "provisions/g/p-1": {
-            "document": {"provisionGuid": "p-1", "streams": streams},
-            "streams": [{"kind": "rtmp", "feeds": true}],
-        },
-        "names/g/live/1": "p-1",
-    }});
+    let snapshot = snapshot();
     let refused = b.cluster.import(snapshot.clone()).await;
     assert!(
         matches!(refused, Err(ImportError::NameLive(_))),

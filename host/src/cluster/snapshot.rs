@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use tracing::Instrument;
 
 use super::mirror::MAX_EPOCH;
 use super::{Assignment, Cluster};
@@ -68,9 +69,18 @@ impl Cluster {
         export(&*self.0.store).await
     }
 
-    /// Takes a snapshot in, all or nothing. None of its entries may exist yet.
+    /// Takes a snapshot in, all or nothing. None of its entries may exist yet. Goes on to its
+    /// end when nobody waits for it any more: half of it helps nobody.
     pub async fn import(&self, snapshot: Value) -> Result<store::Revision, ImportError> {
         let entries = parse(&snapshot)?;
+        let this = self.clone();
+        let import = async move { this.take_in(entries).await };
+        let import = tokio::spawn(import.in_current_span());
+        let lost = |error| ImportError::Unavailable(format!("the import was cut: {error}"));
+        import.await.map_err(lost)?
+    }
+
+    async fn take_in(&self, entries: Vec<(String, Bytes)>) -> Result<store::Revision, ImportError> {
         let prefix = format!("names/{}/", self.0.me.group);
         let names: Vec<StreamGuid> = entries
             .iter()

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{Entry, Error, LeaseId, Listing, Memory, Page, Revision, Store, Txn, Watch};
 
@@ -19,6 +19,8 @@ pub(crate) struct Reach {
     pub(crate) cut: AtomicBool,
     /// Watches tell nothing, as those of a node that is behind.
     pub(crate) silent: watch::Sender<bool>,
+    /// Imports wait for their turn.
+    pub(crate) imports: Semaphore,
 }
 
 impl Reach {
@@ -27,6 +29,7 @@ impl Reach {
             store,
             cut: AtomicBool::new(false),
             silent: watch::Sender::new(false),
+            imports: Semaphore::new(1),
         }
     }
 
@@ -71,7 +74,11 @@ impl Store for Reach {
     }
 
     fn import(&self, entries: Vec<(String, Bytes)>) -> BoxFuture<'_, Result<Revision, Error>> {
-        self.or_cut(move |store| store.import(entries))
+        async move {
+            let _turn = self.imports.acquire().await;
+            self.or_cut(move |store| store.import(entries)).await
+        }
+        .boxed()
     }
 
     fn watch(&self, prefix: &str, from: Revision) -> BoxFuture<'_, Result<Watch, Error>> {
