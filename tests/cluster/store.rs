@@ -108,6 +108,14 @@ fn a_delete_is_carried_out_while_any_one_member_of_etcd_stands_still() {
     // One of them is the one that a node watches at; which, only the node knows.
     for member in 0..cluster.etcd.len() {
         let pull = failover::pull(member, &source, true);
+        // Where the lost member led, leases may have ended on a busy machine.
+        eventually("all nodes are in service", SOON, || {
+            let path = "/as/v1/admin/nodegroup/status/default";
+            let all = apis[0].get(path).list();
+            let serves = |node: &&Value| node["scalingEvent"]["state"] == "INSERVICE";
+            let serving = all.iter().filter(serves).count();
+            when(serving == apis.len(), || format!("{all:?}"))
+        });
         apis[0].start(&pull);
         let at = place(&live(&apis[0], &pull, SOON, |_| true)).expect("it is somewhere");
         eventually("the source is pulled", SOON, || {
@@ -115,7 +123,14 @@ fn a_delete_is_carried_out_while_any_one_member_of_etcd_stands_still() {
             when(pulls == 1, || format!("{pulls} pulls"))
         });
         cluster.etcd.freeze(member);
-        apis[1 - at].delete(pull.guid());
+        // Answered when nothing of it runs, which may take longer than an answer may.
+        let path = provision_path(&format!("/{}", pull.guid()));
+        eventually("it is deleted", CARRIED_OUT, || {
+            let answer = apis[1 - at].call("DELETE", &path, None);
+            when([200, 404].contains(&answer.status), || {
+                format!("{answer:?}")
+            })
+        });
         eventually("its node lets the source go", CARRIED_OUT, || {
             let pulls = source.connections();
             when(pulls == 0, || format!("{pulls} pulls"))
