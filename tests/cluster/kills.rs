@@ -18,7 +18,7 @@ use restreamd_tests::provision::Provision;
 
 use crate::{BINARY, SOON};
 
-/// In every run; the thousand of the issue take an hour.
+/// In every run; a thousand take ten minutes a store.
 const FEW: u64 = 8;
 
 /// What a client was told, and what it does not know.
