@@ -9,7 +9,7 @@ use super::member::Habits;
 
 /// So much earlier than it could be over a lease counts as over.
 const MARGIN: Duration = Duration::from_millis(500);
-/// From one renewal to the next: a TTL of three seconds survives eight that fail.
+/// From one renewal to the next: a TTL of four seconds survives ten that fail.
 const RENEW: Duration = Duration::from_millis(300);
 /// From a question about the membership that failed to the next.
 const RETRY: Duration = Duration::from_millis(300);
@@ -41,7 +41,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            lease_ttl_ms: 3_000,
+            lease_ttl_ms: 4_000,
             orphan_wait_ms: 15_000,
             return_wait_ms: 5_000,
             drain_timeout_ms: 30_000,

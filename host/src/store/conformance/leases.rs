@@ -42,7 +42,7 @@ pub(super) async fn keep_alive_keeps_the_keys(store: Tested) {
     let begun = std::time::Instant::now();
     while begun.elapsed() < ttl * 3 / 2 {
         assert!(store.keep_alive(lease).await.unwrap() >= ttl);
-        assert!(timeout(ttl / 20, watch.next()).await.is_err());
+        assert!(timeout(ttl / 20, next_events(&mut watch)).await.is_err());
     }
     assert_eq!(keys(&store, "l/").await.len(), 3);
     let kept = std::time::Instant::now();

@@ -66,7 +66,7 @@ pub(super) async fn watch_begins_after_its_revision(store: Tested) {
         assert_eq!(event_keys(&next(&mut watch).await.unwrap()), ["e"]);
     } else {
         assert!(
-            timeout(Duration::from_millis(200), watch.next())
+            timeout(Duration::from_millis(200), next_events(&mut watch))
                 .await
                 .is_err()
         );

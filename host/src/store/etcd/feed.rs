@@ -113,7 +113,7 @@ impl Feed {
             match tokio::time::timeout(LOOK, open.stream.message()).await {
                 Ok(Ok(Some(response))) => {
                     open.at.answered();
-                    open.quiet = Quiet::new(Instant::now());
+                    open.quiet = Quiet::told(Instant::now());
                     return Some(Ok(response));
                 }
                 Ok(Ok(None)) => return None,
@@ -157,7 +157,7 @@ impl Feed {
                         since: Instant::now(),
                         first: Some(first),
                         stream,
-                        quiet: Quiet::new(Instant::now()),
+                        quiet: Quiet::opened(Instant::now()),
                     };
                 }
                 Err(failure) => self.failed(failure),

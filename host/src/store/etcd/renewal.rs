@@ -3,9 +3,9 @@
 //! Over the death of etcd's leader a renewal waits at the member it was sent to, which
 //! looks for a new leader once a second (etcd 3.4, `waitLeader`). What is asked after the
 //! election is answered at once, but not on a stream on which something waits already: so
-//! each renewal that finds the one before unanswered has a stream of its own. A request answers those who asked before
-//! it was sent, never those who asked after: a lease's time is counted from the asking,
-//! and an answer that was read late must not add to it.
+//! each renewal that finds the one before unanswered has a stream of its own. A request
+//! answers those who asked before it was sent, never those who asked after: a lease's time
+//! is counted from the asking, and an answer that was read late must not add to it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

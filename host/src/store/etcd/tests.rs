@@ -317,6 +317,17 @@ async fn a_watch_that_is_not_served_is_left_although_its_member_renews() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_was_just_opened_has_a_word_although_nothing_is_new() {
+    let server = server();
+    let store = open(&server.url());
+    let from = store.revision().await.unwrap();
+    let mut watch = store.watch("", from).await.unwrap();
+    // Members may die more often than an old watch is asked how it fares.
+    let told = timeout(Duration::from_secs(4), watch.next()).await;
+    assert!(told.expect("in time").unwrap().events.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_that_has_nothing_to_tell_is_kept() {
     let (_server, muzzle, store, mut watch) = muzzled().await;
     let before = muzzle.marked();
