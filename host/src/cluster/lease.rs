@@ -12,8 +12,8 @@ use super::record::{InstanceId, NodeRecord};
 use crate::store::{Error, LeaseId, Revision, Txn};
 use crate::stream::Gate;
 
-/// Renewals under way at a time: more than are sent within a TTL and the time that the store
-/// takes to give one up, so that one that hangs holds up no other.
+/// Renewals under way at a time: with the default settings more than are sent within a TTL,
+/// or until the store gives one up, so that one that hangs holds up no other.
 const RENEWALS: usize = 20;
 
 /// How a lease is kept.
