@@ -133,8 +133,10 @@ impl Limits {
         let shares = self.shares(stream);
         let second = self.second();
         let mut place = SubscriberPlace {
-            limits: self.clone(),
-            shares: Shares::default(),
+            sent: Sent {
+                limits: self.clone(),
+                shares: Shares::default(),
+            },
             taken: true,
         };
         for (at, share) in shares.into_iter().enumerate() {
@@ -147,7 +149,7 @@ impl Limits {
                 return Err(self.refuse(share.refused(Limit::Subscribers)));
             }
             // From here on it leaves with the place, also when the next share has no room.
-            place.shares[at] = Some(share);
+            place.sent.shares[at] = Some(share);
         }
         Ok(place)
     }
@@ -156,8 +158,10 @@ impl Limits {
     /// taken here; what goes out counts.
     pub fn edge(&self, stream: &StreamGuid) -> SubscriberPlace {
         SubscriberPlace {
-            limits: self.clone(),
-            shares: self.shares(stream),
+            sent: Sent {
+                limits: self.clone(),
+                shares: self.shares(stream),
+            },
             taken: false,
         }
     }
@@ -228,8 +232,7 @@ impl Share {
 /// A player's place; dropping it gives it back.
 #[derive(Debug)]
 pub struct SubscriberPlace {
-    limits: Limits,
-    shares: Shares,
+    sent: Sent,
     /// It is one of those there are.
     taken: bool,
 }
@@ -237,6 +240,25 @@ pub struct SubscriberPlace {
 impl SubscriberPlace {
     /// So many bytes went out.
     pub fn sent(&self, bytes: u64) {
+        self.sent.count(bytes);
+    }
+
+    /// The same for who has no place of its own.
+    pub fn meter(&self) -> Sent {
+        self.sent.clone()
+    }
+}
+
+/// Counts what goes out from a place.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    limits: Limits,
+    shares: Shares,
+}
+
+impl Sent {
+    /// So many bytes went out.
+    pub fn count(&self, bytes: u64) {
         let second = self.limits.second();
         for share in self.shares.iter().flatten() {
             share.sent.add(second, bytes);
@@ -246,7 +268,7 @@ impl SubscriberPlace {
 
 impl Drop for SubscriberPlace {
     fn drop(&mut self) {
-        for share in self.shares.iter().flatten().filter(|_| self.taken) {
+        for share in self.sent.shares.iter().flatten().filter(|_| self.taken) {
             share.subscribers.fetch_sub(1, Ordering::Relaxed);
         }
     }

@@ -14,6 +14,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::rtmp::dial::Moments;
+
 /// A handshake and a grant cost both nodes a millisecond or two: so many at once keep them
 /// busy, and leave the other one's listener free for its own players.
 pub(super) const AT_ONCE: usize = 32;
@@ -22,13 +24,21 @@ pub(super) const TURN: Duration = Duration::from_secs(1);
 
 /// The dials of a node, by where they lead.
 #[derive(Debug, Default)]
-pub(super) struct Dials(Mutex<HashMap<SocketAddr, Weak<Semaphore>>>);
+pub(super) struct Dials {
+    nodes: Mutex<HashMap<SocketAddr, Weak<Semaphore>>>,
+    moments: Moments,
+}
 
 /// The right to dial. Dropping it lets the next one.
 #[derive(Debug)]
 pub(super) struct Turn(Option<OwnedSemaphorePermit>);
 
 impl Dials {
+    /// Where what was dialed waits to be read.
+    pub(super) fn moments(&self) -> &Moments {
+        &self.moments
+    }
+
     /// Waits for a turn, first come, first served. Cancel safe.
     pub(super) async fn turn(&self, to: SocketAddr) -> Turn {
         // It is never closed.
@@ -36,7 +46,7 @@ impl Dials {
     }
 
     fn of(&self, to: SocketAddr) -> Arc<Semaphore> {
-        let mut dials = self.0.lock();
+        let mut dials = self.nodes.lock();
         if let Some(known) = dials.get(&to).and_then(Weak::upgrade) {
             return known;
         }
@@ -112,6 +122,6 @@ mod tests {
         for n in 0..200 {
             drop(dials.turn(node(n)).await);
         }
-        assert_eq!(dials.0.lock().len(), 1);
+        assert_eq!(dials.nodes.lock().len(), 1);
     }
 }

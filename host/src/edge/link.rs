@@ -116,6 +116,7 @@ impl Puller {
         let policy = Arc::new(Policy::only(to));
         let options = Options {
             patience: Patience::NODE,
+            moments: self.dials.moments().clone(),
             ..Options::default()
         };
         let turn = self.dials.turn(to).await;
@@ -140,7 +141,7 @@ impl Puller {
                 }
                 heard = dialed.at_hand();
             }
-            self.feed.depart();
+            self.feed.depart_before(dialed.next_read());
             match (on_air, self.stream.on_air() == Some(self.feed.id())) {
                 (false, true) => {
                     on_air = true;

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::inbox::Inbox;
-use crate::rtmp::dial::OwnPulls;
+use crate::rtmp::dial::{Moments, OwnPulls};
 use crate::rtmp::policy::Policy;
 
 /// Dials to one host that may go out at once.
@@ -61,6 +61,7 @@ impl Drop for Slot<'_> {
 pub struct Hosts {
     policy: Arc<Policy>,
     own_pulls: OwnPulls,
+    moments: Moments,
     known: Arc<Mutex<Known>>,
 }
 
@@ -90,6 +91,7 @@ impl Hosts {
         Self {
             policy,
             own_pulls: OwnPulls::default(),
+            moments: Moments::default(),
             known: Arc::default(),
         }
     }
@@ -99,6 +101,7 @@ impl Hosts {
         Self {
             policy: Arc::new(policy),
             own_pulls: self.own_pulls.clone(),
+            moments: self.moments.clone(),
             known: self.known.clone(),
         }
     }
@@ -111,6 +114,11 @@ impl Hosts {
     /// The pulls of this node from itself.
     pub fn own_pulls(&self) -> &OwnPulls {
         &self.own_pulls
+    }
+
+    /// Where the sources of this node wait to be read.
+    pub fn moments(&self) -> &Moments {
+        &self.moments
     }
 
     /// Waits until a dial to this host may go out. Who gives up gives the slot back.

@@ -473,6 +473,7 @@ impl Host for Session {
             stream: self.shared.local.guid.clone(),
             pulls: self.shared.hosts.own_pulls().clone(),
         });
+        options.dial.moments = self.shared.hosts.moments().clone();
         self.shared.open(Origin::Rtmp {
             url,
             options: Box::new(options),

@@ -152,6 +152,7 @@ impl Source {
             inbox: shared.inbox.clone(),
             stall,
             on_air: false,
+            flows: false,
             stream: stream.clone(),
         };
         // Boxed here: spawning moves a task about, and this stack is a guest's, one for
@@ -302,6 +303,8 @@ struct Reader {
     inbox: Arc<Inbox>,
     stall: Option<Duration>,
     on_air: bool,
+    /// As the state has it, which is not to be locked for each frame.
+    flows: bool,
     stream: Arc<Stream>,
 }
 
@@ -372,9 +375,9 @@ impl Reader {
                 alarm.as_mut().reset(check);
             }
             // Who waits for the window anyway is read once a window.
-            dialed.set_pause(match self.state.lock().flowing {
-                Some(_) => self.stream.window(),
-                None => Duration::ZERO,
+            dialed.set_pause(match self.stage() {
+                Stage::Flowing => self.stream.window(),
+                Stage::Silent | Stage::Coming => Duration::ZERO,
             });
             let late = tokio::select! {
                 biased; // the clock is asked when the socket has nothing more
@@ -402,8 +405,8 @@ impl Reader {
                         }
                         heard = dialed.at_hand();
                     }
-                    self.feed.depart();
-                    if Instant::now() >= news && self.state.lock().state == SourceState::Flowing {
+                    self.feed.depart_before(dialed.next_read());
+                    if self.flows && Instant::now() >= news {
                         self.inbox.facts(self.id);
                         news = self.next_news();
                     }
@@ -484,6 +487,17 @@ impl Reader {
         if !unit.is_frame() {
             return false;
         }
+        let begins = !self.flows && self.begin();
+        let went_on_air = !self.on_air && self.stream.on_air() == Some(self.feed.id());
+        self.on_air |= went_on_air;
+        if begins || went_on_air {
+            self.inbox.facts(self.id);
+        }
+        begins
+    }
+
+    /// Whether media begins, which is noted then.
+    fn begin(&mut self) -> bool {
         let mut state = self.state.lock();
         let begins = match state.state {
             SourceState::Dialing => self.feed.has_started(),
@@ -495,12 +509,7 @@ impl Reader {
             state.state = SourceState::Flowing;
             state.flowing = Some(Instant::now());
         }
-        drop(state);
-        let went_on_air = !self.on_air && self.stream.on_air() == Some(self.feed.id());
-        self.on_air |= went_on_air;
-        if begins || went_on_air {
-            self.inbox.facts(self.id);
-        }
+        self.flows = state.state == SourceState::Flowing;
         begins
     }
 
@@ -511,7 +520,7 @@ impl Reader {
     }
 
     fn stage(&self) -> Stage {
-        if self.state.lock().flowing.is_some() {
+        if self.flows || self.state.lock().flowing.is_some() {
             return Stage::Flowing;
         }
         match self.feed.progress().lock().flowing_since() {
@@ -541,7 +550,7 @@ impl Reader {
 
     /// The next news, or the moment a stall would show.
     fn next_look(&self, news: Instant) -> Instant {
-        if self.state.lock().state == SourceState::Stalled {
+        if !self.flows && self.state.lock().state == SourceState::Stalled {
             return news;
         }
         let due = self
@@ -570,6 +579,7 @@ impl Reader {
             let mut state = self.state.lock();
             state.state = SourceState::Stalled;
             state.flowing = Some(Instant::now());
+            self.flows = false;
         }
         self.inbox.facts(self.id);
         None
@@ -612,6 +622,7 @@ mod tests {
             inbox: Arc::default(),
             stall,
             on_air: false,
+            flows: false,
             stream,
         }
     }

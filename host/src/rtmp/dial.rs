@@ -8,6 +8,7 @@ mod connect;
 mod failure;
 mod intake;
 mod lent;
+mod moments;
 mod own;
 mod patience;
 mod publishing;
@@ -35,6 +36,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 pub use failure::{Class, Failure};
+pub use moments::Moments;
 pub use own::{Feeding, OwnPulls};
 pub use patience::Patience;
 pub use publishing::Publishing;
@@ -75,6 +77,8 @@ pub struct Options {
     pub feeds: Option<Feeding>,
     /// How long it may be silent.
     pub patience: Patience,
+    /// Where the sources of the node wait to be read.
+    pub moments: Moments,
 }
 
 /// URLs of a player's page and file hold tokens and are not shown.
@@ -112,6 +116,7 @@ pub struct Dialed {
     pulse: Pulse,
     born: Instant,
     intake: Intake,
+    moments: Moments,
     /// While it leads to this node itself.
     _own: Option<own::Noted>,
 }
@@ -188,6 +193,7 @@ impl Dialed {
             pulse: Pulse::new(options.patience, now),
             born: now,
             intake: Intake::new(*EPOCH, now),
+            moments: options.moments.clone(),
             _own: own,
         })
     }
@@ -233,6 +239,11 @@ impl Dialed {
     /// what comes.
     pub fn set_pause(&mut self, pause: Duration) {
         self.intake.set_pause(pause);
+    }
+
+    /// When it is read next, if it is not read as bytes come.
+    pub fn next_read(&self) -> Option<Instant> {
+        self.intake.rest()
     }
 
     /// Sends one media message, for a connection that publishes.
@@ -326,7 +337,7 @@ impl Dialed {
         let rest = self.intake.rest();
         if let Some(rest) = rest {
             if rest > Instant::now() {
-                tokio::time::sleep_until(rest).await;
+                self.moments.until(rest).await;
             } else {
                 tokio::task::coop::consume_budget().await;
             }

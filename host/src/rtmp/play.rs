@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use crate::id::StreamGuid;
-use crate::limits::SubscriberPlace;
+use crate::limits::{Sent, SubscriberPlace};
 use crate::stream::{Audience, Batch, Feeder, Outlet, Stream, Subscriber, Tap};
 
 /// How long a player may take to leave after the end was told.
@@ -43,7 +43,7 @@ pub struct Play {
     subscriber: Subscriber,
     /// To the stream's pump, where the socket allows it.
     tap: Option<Tap>,
-    place: Arc<SubscriberPlace>,
+    place: SubscriberPlace,
     /// For another node: who feeds the stream here.
     feeder: Option<watch::Receiver<Feeder>>,
     state: State,
@@ -62,13 +62,12 @@ impl Play {
     ) -> Self {
         let subscriber = Subscriber::attach(stream.clone(), audience);
         let feeder = (audience == Audience::Edge).then(|| stream.feeder_changes());
-        let place = Arc::new(place);
         let tap = outlet.map(|outlet| {
-            let place = place.clone();
+            let sent = place.meter();
             Tap::new(
                 stream.clone(),
                 stream_id,
-                Arc::new(Metered { outlet, place }),
+                Arc::new(Metered { outlet, sent }),
             )
         });
         Self {
@@ -227,13 +226,13 @@ impl Play {
 /// Counts what the pump writes.
 struct Metered {
     outlet: Arc<dyn Outlet>,
-    place: Arc<SubscriberPlace>,
+    sent: Sent,
 }
 
 impl Outlet for Metered {
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.outlet.try_write(bytes)?;
-        self.place.sent(written as u64);
+        self.sent.count(written as u64);
         Ok(written)
     }
 }

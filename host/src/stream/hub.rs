@@ -444,13 +444,13 @@ impl Stream {
         true
     }
 
-    /// Lets the frames that wait leave, if it is their time. `arm` leaves a later
-    /// departure to the timer.
-    fn depart(&self, arm: bool) -> Departure {
+    /// Lets the frames that wait leave, if it is their time, or more come only at `next`.
+    /// `arm` leaves a later departure to the timer.
+    fn depart(&self, arm: bool, next: Option<Instant>) -> Departure {
         let now = tokio::time::Instant::now().into_std();
         let audience = self.subscribers.load(Ordering::Relaxed) as usize;
         let mut inner = self.inner.lock();
-        let departure = inner.cadence.ask(now, self.window(), audience);
+        let departure = inner.cadence.ask(now, self.window(), audience, next);
         let armed = arm && matches!(departure, Departure::At(_)) && inner.cadence.arm();
         let tip = Tip::At(inner.ring.next_seq());
         drop(inner);
@@ -621,7 +621,7 @@ async fn keep_time(stream: Weak<Stream>, timer: Arc<Notify>) {
         if stream.is_ended() {
             return;
         }
-        next = match stream.depart(false) {
+        next = match stream.depart(false, None) {
             Departure::At(at) => Some(at),
             Departure::Now | Departure::None => None,
         };
@@ -701,7 +701,14 @@ impl Feed {
 
     /// What was pushed leaves for the subscribers, at once or when its time comes.
     pub fn depart(&self) {
-        self.stream.depart(true);
+        self.stream.depart(true, None);
+    }
+
+    /// The same when nothing will be pushed before then, if that is known: what is not to
+    /// wait so long leaves now, and nobody has to be woken for it.
+    pub fn depart_before(&self, next: Option<tokio::time::Instant>) {
+        let next = next.map(tokio::time::Instant::into_std);
+        self.stream.depart(true, next);
     }
 
     fn may_start(&mut self, unit: &Unit) -> bool {

@@ -341,6 +341,8 @@ impl Shard {
 /// A stream's pump. See the module.
 pub(super) struct Pump {
     shards: Box<[Shard]>,
+    /// Those of all shards.
+    taps: AtomicUsize,
 }
 
 impl std::fmt::Debug for Pump {
@@ -354,14 +356,14 @@ impl Default for Pump {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             shards: (0..cores.min(SHARDS)).map(|_| Shard::default()).collect(),
+            taps: AtomicUsize::new(0),
         }
     }
 }
 
 impl Pump {
     fn taps(&self) -> usize {
-        let taps = |shard: &Shard| shard.taps.load(Ordering::Relaxed);
-        self.shards.iter().map(taps).sum()
+        self.taps.load(Ordering::Relaxed)
     }
 
     /// The shard of a new tap.
@@ -373,11 +375,13 @@ impl Pump {
             _ => 0,
         };
         self.shards[chosen].taps.fetch_add(1, Ordering::Relaxed);
+        self.taps.fetch_add(1, Ordering::Relaxed);
         chosen
     }
 
     fn forget(&self, shard: usize) {
         self.shards[shard].taps.fetch_sub(1, Ordering::Relaxed);
+        self.taps.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Every owner is to look: what it set up its socket for has changed.

@@ -2,10 +2,11 @@
 //!
 //! A message in memory of its own costs two allocations, and the gaps that messages of
 //! all sizes leave behind. Kept and forgotten in order, as a stream's are, those of a
-//! slab come and go together, and the next messages take their place: a stream that keeps
-//! its last seconds goes round in the same memory. Invariants: a message keeps at most one
-//! slab alive; of slabs without a message that is kept, at most one is.
+//! slab come and go together, and the next messages of any stream take their place.
+//! Invariants: a message keeps at most one slab alive; of slabs without a message that is
+//! kept, few a thread are.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
@@ -17,6 +18,14 @@ use super::writer::{self, Wire};
 const SLAB: usize = 8 * 1024;
 /// A larger message has memory of its own.
 const LARGEST: usize = SLAB / 2;
+/// Slabs that a thread keeps for whoever comes next. A stream forgets a group of pictures
+/// at a time and takes slabs one by one; those that were given back last are in the
+/// processor's cache.
+const SPARE: usize = 64;
+
+thread_local! {
+    static FREE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The slab that is being filled. See the module.
 #[derive(Debug, Default)]
@@ -54,22 +63,25 @@ impl Slab {
         wire
     }
 
-    /// Goes on with the slab that was forgotten last, or a new one. What is held although it
-    /// was forgotten is left to who holds it.
+    /// Goes on with a slab that was forgotten, or a new one. What is held although it was
+    /// forgotten is left to who holds it.
     fn turn(&mut self, kept: u64) {
         let forgotten = self.count.saturating_sub(kept);
-        let mut next = None;
-        while self
-            .full
-            .front()
-            .is_some_and(|full| full.count <= forgotten)
-        {
-            if let Some(Full { mut rest, .. }) = self.full.pop_front()
-                && rest.try_reclaim(SLAB)
+        let next = FREE.with_borrow_mut(|free| {
+            while self
+                .full
+                .front()
+                .is_some_and(|full| full.count <= forgotten)
             {
-                next = Some(rest);
+                if let Some(Full { mut rest, .. }) = self.full.pop_front()
+                    && free.len() < SPARE
+                    && rest.try_reclaim(SLAB)
+                {
+                    free.push(rest);
+                }
             }
-        }
+            free.pop()
+        });
         let next = next.unwrap_or_else(|| BytesMut::with_capacity(SLAB));
         let full = Full {
             rest: std::mem::replace(&mut self.free, next),
@@ -132,10 +144,25 @@ mod tests {
     #[test]
     fn slabs_of_what_is_kept_no_more_are_given_back() {
         let (mut slab, mut kept) = (Slab::default(), VecDeque::new());
-        slabs(&mut slab, &mut kept, 200, 400);
-        assert!(slab.full.len() >= 99);
+        slabs(&mut slab, &mut kept, 400, 800);
+        assert!(slab.full.len() >= 199);
         slabs(&mut slab, &mut kept, 4, 10);
         assert!(slab.full.len() <= 4, "{}", slab.full.len());
+        let spare = FREE.with_borrow(Vec::len);
+        assert!((SPARE - 5..=SPARE).contains(&spare), "{spare}");
+    }
+
+    #[test]
+    fn what_one_stream_forgot_another_one_takes() {
+        let (mut one, mut kept) = (Slab::default(), VecDeque::new());
+        slabs(&mut one, &mut kept, 40, 80);
+        slabs(&mut one, &mut kept, 4, 4);
+        let spare = FREE.with_borrow(Vec::len);
+        assert!(spare >= 10, "{spare}");
+        let (mut another, mut kept) = (Slab::default(), VecDeque::new());
+        slabs(&mut another, &mut kept, 20, 20);
+        let left = FREE.with_borrow(Vec::len);
+        assert!((spare - 11..=spare - 9).contains(&left), "{spare} {left}");
     }
 
     #[test]

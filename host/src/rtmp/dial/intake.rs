@@ -21,8 +21,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 const GATHERED: u64 = 48 * 1024;
 /// A rate is taken over so long.
 const RATED: Duration = Duration::from_millis(500);
-/// Moments of reading in a pause.
-const MOMENTS: u32 = 4;
+/// Moments of reading in a pause. More of them wake more threads, and all sources at one
+/// would wait for each other.
+const MOMENTS: u32 = 2;
 /// A source that had nothing so often in a row is waited for again.
 const NOTHING: u32 = 10;
 
@@ -163,8 +164,8 @@ mod tests {
             let at = now + late * MS;
             intake.took(100, LEAST, at);
             let rest = intake.rest().expect("a pause");
-            assert!(rest > at + 75 * MS && rest <= at + 100 * MS);
-            assert_eq!((rest - now).as_millis() % 25, 0);
+            assert!(rest > at + 50 * MS && rest <= at + 100 * MS);
+            assert_eq!((rest - now).as_millis() % 50, 0);
         }
     }
 

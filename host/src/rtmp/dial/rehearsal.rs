@@ -64,6 +64,7 @@ impl Dialed {
             pulse: super::Pulse::new(super::Patience::STRANGER, now),
             born: now,
             intake: super::Intake::new(now, now),
+            moments: super::Moments::default(),
             _own: None,
         }
     }
