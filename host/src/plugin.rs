@@ -139,8 +139,8 @@ struct Inner {
     config: Config,
     slots: RwLock<BTreeMap<RestreamType, Slot>>,
     watch: Mutex<Watch<Rejected>>,
-    /// One file is compiled at a time: a large one takes all the machine has.
-    compiler: tokio::sync::Mutex<()>,
+    /// One small file and one large one are compiled at a time: a large one takes long.
+    compilers: [tokio::sync::Mutex<()>; 2],
     swapped: broadcast::Sender<Swap>,
 }
 
@@ -171,7 +171,7 @@ impl Plugins {
             config,
             slots: RwLock::default(),
             watch: Mutex::default(),
-            compiler: tokio::sync::Mutex::default(),
+            compilers: Default::default(),
             swapped: broadcast::channel(64).0,
         }));
         let rtmp = Candidate {
@@ -336,7 +336,7 @@ impl Plugins {
         match build.check(properties).await {
             Ok(problems) if problems.is_empty() => Ok(()),
             Ok(problems) => Err(CheckError::Problems(problems)),
-            Err(text) => Err(CheckError::Failed(text)),
+            Err(error) => Err(CheckError::Failed(error.to_string())),
         }
     }
 
@@ -370,13 +370,9 @@ impl Plugins {
         }
     }
 
-    /// Builds taken out of use because they crashed, by type.
-    pub fn withdrawn(&self) -> Vec<(RestreamType, u64)> {
-        let slots = self.0.slots.read();
-        slots
-            .iter()
-            .map(|(kind, slot)| (kind.clone(), slot.withdrawn))
-            .collect()
+    /// Builds taken out of use because they crashed, by type and reason.
+    pub fn withdrawn(&self) -> Vec<(RestreamType, &'static str, u64)> {
+        self.counted(|slot| &slot.withdrawn)
     }
 
     /// Crashes so far, by type.
@@ -406,14 +402,19 @@ impl Plugins {
 
     /// Files that were not admitted, by type and reason.
     pub fn rejections(&self) -> Vec<(RestreamType, &'static str, u64)> {
+        self.counted(|slot| &slot.rejections)
+    }
+
+    fn counted(
+        &self,
+        of: impl Fn(&Slot) -> &BTreeMap<&'static str, u64>,
+    ) -> Vec<(RestreamType, &'static str, u64)> {
         let slots = self.0.slots.read();
-        let of = |(kind, slot): (&RestreamType, &Slot)| {
-            let kind = kind.clone();
-            let of = slot.rejections.iter();
-            let of: Vec<_> = of.map(|(why, n)| (kind.clone(), *why, *n)).collect();
-            of
-        };
-        slots.iter().flat_map(of).collect()
+        let each = slots.iter().flat_map(|(kind, slot)| {
+            let counts = of(slot).iter();
+            counts.map(move |(label, count)| (kind.clone(), *label, *count))
+        });
+        each.collect()
     }
 
     /// All plugins, by type.

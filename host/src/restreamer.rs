@@ -19,6 +19,7 @@ pub mod source;
 mod successor;
 pub mod target;
 pub mod task;
+mod traps;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

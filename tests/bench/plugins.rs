@@ -2,7 +2,7 @@
 //!
 //! Runs the built-in policy on hosts that give it a source whose media flows, and news of
 //! it as seldom as a live restreamer has it in the long run; no media, sockets or streams. The goals
-//! are at the end of its table. `tests/bench/run plugins` runs it; with files behind
+//! are at the end of its table, and how soon after its copy a file is offered. `tests/bench/run plugins` runs it; with files behind
 //! it, it tells of each its size, the time to compile it, and the memory of a restreamer.
 
 #![expect(clippy::print_stdout, reason = "its table")]
@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use restreamd::drain::Drain;
 use restreamd::plugin::{Build, Config, Limits, Origin, Plugins, Runtime, admission};
 use restreamd::restreamer::host::news::{self, SELDOM};
 use restreamd::restreamer::host::{
@@ -19,6 +20,8 @@ use restreamd::restreamer::host::{
     Level, MoreTracks, Outcome, PublishOptions, Request, SourceId, SourceState, TargetFacts,
     TargetId, TargetState, WaitFuture, Wake,
 };
+use restreamd_tests::guest::Guest;
+use restreamd_tests::plugins::section;
 use restreamd_tests::proc;
 use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
@@ -29,6 +32,12 @@ const RESTREAMERS: usize = 1_000;
 const STEADY: Duration = Duration::from_secs(20);
 /// KiB a restreamer, and percent of a core for all of them.
 const GOALS: (f64, f64) = (64.0, 1.0);
+/// Milliseconds from the copy of a file until it is offered, or shown as one that is compiled.
+const OFFERED: f64 = 1_000.0;
+/// Copies of each size.
+const COPIES: usize = 7;
+/// Nothing here takes so long.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The host of one restreamer whose only source is live.
 struct Live {
@@ -281,6 +290,81 @@ async fn measure() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A module of about so many bytes, nearly all of them code.
+fn module_of(bytes: usize) -> Vec<u8> {
+    let few = Guest::default().with_ballast(1_000).module().len();
+    let many = Guest::default().with_ballast(2_000).module().len();
+    let each = (many - few).div_ceil(1_000);
+    Guest::default()
+        .with_ballast((bytes / each) as u32)
+        .module()
+}
+
+/// Copies files into a directory that is followed, and looks when the node knows of them.
+async fn offered() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (dir, cache) = (
+        folder.path().join("plugins"),
+        folder.path().join("compiled"),
+    );
+    fs::create_dir(&dir)?;
+    let config = Config {
+        dir: Some(dir.clone()),
+        cache: Some(cache),
+        ..Config::default()
+    };
+    let runtime = Runtime::start().map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    let plugins = Plugins::load(runtime, config).await?;
+    let drain = Drain::new();
+    drain.spawn(plugins.clone().follow(drain.clone()));
+    println!("\nA file is copied into the directory, {COPIES} times\n");
+    println!("| size | until | median | longest | goal |\n|---|---|---|---|---|");
+    for (name, bytes, state) in [
+        ("small", 80 << 10, "ready"),
+        ("megabyte", 1_000_000, "ready"),
+        ("twenty", 20_000_000, "compiling"),
+    ] {
+        let module = module_of(bytes);
+        let mut times = Vec::new();
+        for copy in 0..COPIES {
+            let kind = format!("{name}{copy}");
+            // Each is another one: what was compiled before is kept.
+            let file = [module.clone(), section(b"build", kind.as_bytes())].concat();
+            let place = dir.join(format!("{kind}.wasm"));
+            let copied = tokio::task::spawn_blocking(move || fs::write(place, file));
+            copied.await??;
+            let began = Instant::now();
+            let is_there = || plugins.info(&kind).is_some_and(|info| info.state == state);
+            while !is_there() {
+                anyhow::ensure!(began.elapsed() < PATIENCE, "{kind} is not {state}");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            times.push(began.elapsed());
+            // Large ones are compiled one after the other, which is not measured.
+            fs::remove_file(dir.join(format!("{kind}.wasm")))?;
+            while plugins.info(&kind).is_some() {
+                anyhow::ensure!(began.elapsed() < PATIENCE, "{kind} is not forgotten");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let (median, longest) = (
+            percentile(&mut times, 50) / 1e3,
+            percentile(&mut times, 100) / 1e3,
+        );
+        let met = if longest <= OFFERED {
+            "met"
+        } else {
+            "**not met**"
+        };
+        println!(
+            "| {} bytes | {state} | {median:.0} ms | {longest:.0} ms | <= {OFFERED} ms: {met} |",
+            module.len()
+        );
+    }
+    drain.start();
+    Ok(())
+}
+
 /// Restreamers of a file that are parked.
 const OF_A_FILE: usize = 50;
 
@@ -333,7 +417,10 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     match files.is_empty() {
-        true => runtime.block_on(measure()),
+        true => runtime.block_on(async {
+            measure().await?;
+            offered().await
+        }),
         false => runtime.block_on(compare(&files)),
     }
 }

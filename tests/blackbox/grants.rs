@@ -1,6 +1,7 @@
 //! What an operator grants a plugin, and asks of its file.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -12,6 +13,7 @@ use restreamd_tests::plugins;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::source::{Gate, Script, Source};
 
+use crate::plugin_dir::sha256;
 use crate::{SOON, node};
 
 /// `[plugins.overrides]` as it is written.
@@ -157,10 +159,115 @@ fn a_plugin_that_imports_what_it_is_not_granted_is_told_what_to_add() {
     assert!(told, "{error}");
     // Its author is told too, and not refused for it.
     let (good, said) = crate::plugins::check(&dir.join("asker.wasm"));
-    assert!(
-        said.contains("[plugins.overrides.asker.grants]") || !good,
-        "{said}"
+    let named = said.contains("[plugins.overrides.asker.grants]");
+    assert!(good && named, "{said}");
+}
+
+/// Opens that many by an import, all of which have to be let, and one more, which must
+/// not; then says so. It traps otherwise.
+fn opens(import: &str, most: usize, url: &str) -> Guest {
+    let open = format!("(call $rtmp.{import} (i32.const 8192) (i32.const 1024))");
+    let good = format!("{open} (if (i32.load8_u (i32.const 1024)) (then unreachable))");
+    let bad = format!("{open} (if (i32.eqz (i32.load8_u (i32.const 1024))) (then unreachable))");
+    let (length, goods) = (url.len(), good.repeat(most));
+    let lines = format!(
+        "(i32.store (i32.const 8192) (i32.const 4096))
+         (i32.store (i32.const 8196) (i32.const {length})) {goods} {bad}
+         (call $runtime.log (i32.const 1) (i32.const 4096) (i32.const {length}))"
     );
+    Guest::runs(&lines).text(url)
+}
+
+#[test]
+fn a_restreamer_opens_no_more_sources_and_targets_than_the_node_lets_it() {
+    // It accepts nobody, so that all of them are open for a while.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = silent.local_addr().expect("it is bound");
+    for (most, set) in [(4, None), (2, Some(2))] {
+        let mut builder = node();
+        if let Some(set) = set {
+            builder = builder.set("limits.sources", set);
+        }
+        let dir = builder.folder().join("plugins");
+        for import in ["connect", "publish"] {
+            let guest = opens(import, most, &format!("rtmp://{addr}/live/{import}"));
+            plugins::put(&dir, import, &guest.module());
+        }
+        let host = builder.start();
+        let api = host.client();
+        for import in ["connect", "publish"] {
+            api.start(&Provision::of_type(
+                import,
+                import,
+                &format!("live/{import}"),
+            ));
+            eventually("it was let, and then not", SOON, || {
+                let logs = host.logs();
+                let said = |line: &String| {
+                    line.contains("restreamd::guest") && line.contains(&format!("\"{import}\""))
+                };
+                when(logs.iter().any(said), || format!("{logs:#?}"))
+            });
+            assert_eq!(api.plugin(import)["instances"], 1);
+        }
+        assert_eq!(api.counter("restreamd_plugin_crashes_total"), 0.0);
+    }
+}
+
+#[test]
+fn grants_hold_for_what_a_plugin_sends_to_as_well() {
+    let source = Source::open(&Clip::small());
+    let own = overrides("rtmp-push.grants.hosts = [\"localhost\"]");
+    let host = node().plugin("rtmp-push").set("plugins.overrides", own);
+    let host = host.start();
+    let api = host.client();
+    api.start(&Provision::pull("pull", "live/cam", &source.url("live/s")));
+    api.wait_for_state("pull", "LIVE", SOON);
+    let far = node().start();
+    let push = |guid: &str, name: &str| {
+        let port = far.service("rtmp").port();
+        Provision::of_type("rtmp-push", guid, "live/cam")
+            .with("rtmpUri", format!("rtmp://{name}:{port}/live/copy"))
+            .with("persist", true)
+    };
+    let text = blocked(&api, &push("denied", "127.0.0.1"));
+    assert!(
+        text.contains("plugins.overrides.rtmp-push.grants: hosts"),
+        "{text}"
+    );
+    let granted = push("granted", "localhost");
+    api.start(&granted);
+    api.wait_for_state(granted.guid(), "LIVE", SOON);
+}
+
+#[test]
+fn a_node_may_take_nothing_that_is_not_pinned() {
+    let one = plugins::build("rtmp", 1);
+    let digest = sha256(&one);
+    let builder = node()
+        .set("plugins.require_pin", true)
+        .set(
+            "plugins.overrides",
+            overrides(&format!("pinned.sha256 = \"{digest}\"")),
+        )
+        .announce("plugin rejected");
+    let dir = builder.folder().join("plugins");
+    for kind in ["pinned", "loose"] {
+        plugins::put(&dir, kind, &one);
+    }
+    let host = builder.start();
+    let api = host.client();
+    assert_eq!(api.plugin("pinned")["state"], "ready");
+    let loose = api.plugin("loose");
+    let error = loose["error"].as_str().unwrap_or_default();
+    assert_eq!(loose["state"], "rejected", "{loose}");
+    assert!(
+        error.contains("plugins.overrides.loose.sha256") && error.contains(&digest),
+        "{loose}"
+    );
+    let metrics = api.anonymous().get("/metrics").text;
+    let sample = "plugin_rejections_total{type=\"loose\",reason=\"pin\"} 1";
+    assert!(metrics.contains(sample), "{metrics}");
 }
 
 /// An operator's way with a key: openssl of the machine.

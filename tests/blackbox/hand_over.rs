@@ -11,10 +11,8 @@ use restreamd_tests::source::Source;
 
 use crate::{SOON, node};
 
-/// Restreamers that are live.
+/// Restreamers that are live, with a player each.
 const LIVE: usize = 100;
-/// Players, each of a restreamer of its own.
-const PLAYERS: usize = 25;
 /// Other builds that take over, one after the other.
 const SWAPS: u32 = 20;
 /// For one of them, on a machine with other tests at work.
@@ -67,7 +65,6 @@ fn twenty_swaps_under_a_hundred_live_restreamers_cost_no_frame_and_no_dial() {
         api.start(&pull.with("stallMs", "off").with("connectTimeoutMs", 60_000));
     }
     let players: Vec<Player> = (0..LIVE)
-        .step_by(LIVE / PLAYERS)
         .map(|n| Player::attach(&host.url(&format!("live/{n}"))))
         .collect();
     for player in &players {

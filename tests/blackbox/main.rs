@@ -26,6 +26,7 @@ mod limits;
 mod logs_mask_secrets;
 mod loops;
 mod moved_upstream;
+mod neighbour;
 mod plugin_dir;
 mod plugins;
 mod probe;

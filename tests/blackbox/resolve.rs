@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use restreamd_tests::clip::Clip;
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::host::Builder;
 use restreamd_tests::player::Player;
+use restreamd_tests::plugins;
 use restreamd_tests::provision::Provision;
 use restreamd_tests::resolver::{Resolver, Said};
 use restreamd_tests::source::Source;
@@ -143,4 +145,47 @@ fn without_the_grant_it_is_not_admitted_and_the_reason_says_what_to_add() {
         error.contains("[plugins.overrides.resolve.grants]"),
         "{plugin}"
     );
+}
+
+#[test]
+fn an_answer_that_does_not_come_holds_up_neither_an_upgrade_nor_a_stop() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let resolver = Resolver::open(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        // Longer than anybody waits here.
+        std::thread::park_timeout(Duration::from_secs(60));
+        Said::text(200, "rtmp://127.0.0.1:9/live/s")
+    });
+    let host = granting(&["127.0.0.1"]).start();
+    let api = host.client();
+    let provision = resolved(&resolver.url("/"));
+    api.start(&provision);
+    let asked = |times: usize| {
+        eventually("it asks", SOON, || {
+            let asked = count.load(Ordering::SeqCst);
+            when(asked == times, || asked.to_string())
+        });
+    };
+    asked(1);
+    let before = api.plugin("resolve")["digest"].clone();
+    let dir = host.folder().join("plugins");
+    plugins::put(&dir, "resolve", &plugins::build("resolve", 2));
+    eventually("it runs on the other build", SOON, || {
+        let plugin = api.plugin("resolve");
+        let moved = plugin["digest"] != before && plugin["instances"] == 1;
+        when(moved && plugin["formerInstances"] == 0, || {
+            plugin.to_string()
+        })
+    });
+    asked(2);
+    let unanswered = api.counter("restreamd_plugin_upgrades_unanswered_total");
+    assert_eq!(unanswered, 0.0);
+    api.delete(provision.guid());
+    // Less than the grace after which it would be dropped, and the node would say so.
+    eventually("it is gone", SOON, || {
+        let plugin = api.plugin("resolve");
+        when(plugin["instances"] == 0, || plugin.to_string())
+    });
+    assert_eq!(api.counter("restreamd_plugin_crashes_total"), 0.0);
 }

@@ -29,6 +29,8 @@ pub struct Guest {
     fields: String,
     /// Functions of names that begin so are imported although nobody calls them.
     imports: String,
+    /// Imports of WASI, which the contract does not name.
+    wasi: String,
     text: String,
     doc: u32,
     section: bool,
@@ -46,6 +48,7 @@ impl Default for Guest {
             run: String::new(),
             fields: String::new(),
             imports: "runtime.wait".to_owned(),
+            wasi: String::new(),
             text: String::new(),
             doc: 4,
             section: true,
@@ -120,6 +123,18 @@ impl Guest {
         self
     }
 
+    /// Imports a function of WASI preview 1, as `$name`, as compilers for wasm32-wasip1 do.
+    #[must_use]
+    pub fn wasi(mut self, name: &str, types: &str) -> Self {
+        let module = "wasi_snapshot_preview1";
+        write!(
+            self.wasi,
+            "\n(import \"{module}\" \"{name}\" (func ${name} {types}))"
+        )
+        .expect("memory");
+        self
+    }
+
     /// Lacks the section that says which contract it is built against.
     #[must_use]
     pub fn without_section(mut self) -> Self {
@@ -163,7 +178,7 @@ impl Guest {
 
     fn text_of(&self, resolve: &Resolve, world: WorldId) -> String {
         let world = &resolve.worlds[world];
-        let mut text = "(module".to_owned();
+        let mut text = format!("(module{}", self.wasi);
         for (interface, function) in functions(resolve, world.imports.values()) {
             let short = interface.split(['/', '@']).nth(1).unwrap_or_default();
             let name = function.name.rsplit(']').next().unwrap_or_default();

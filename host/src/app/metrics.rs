@@ -130,13 +130,13 @@ impl Node {
         }
         let mut family = encoder.encode_descriptor(
             "plugin_builds_withdrawn",
-            "Builds rolled back or quarantined because they crashed, by type",
+            "Builds rolled back or quarantined because they crashed, by type and reason",
             None,
             kind,
         )?;
-        for (plugin, withdrawn) in self.plugins.withdrawn() {
-            ConstCounter::new(withdrawn)
-                .encode(family.encode_family(&[("type", plugin.as_str())])?)?;
+        for (plugin, reason, withdrawn) in self.plugins.withdrawn() {
+            let labels = [("type", plugin.as_str()), ("reason", reason)];
+            ConstCounter::new(withdrawn).encode(family.encode_family(&labels)?)?;
         }
         let mut family = encoder.encode_descriptor(
             "plugin_rejections",

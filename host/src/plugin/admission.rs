@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 
 use sha2::{Digest, Sha256};
 
-use super::build::Build;
+use super::build::{Build, CallError};
 use super::description;
 use super::engine::Runtime;
 use super::grants::Grants;
@@ -49,7 +49,9 @@ pub enum Rejected {
     #[error("{0}")]
     Untrusted(#[from] Untrusted),
     /// Not WebAssembly, or damaged.
-    #[error("not a WebAssembly component or module: {0}")]
+    #[error(
+        "not a WebAssembly component or module, or not all of one (copy it again, or build it for wasm32-wasip1): {0}"
+    )]
     NotWasm(String),
     /// A core module that does not carry the contract.
     #[error(
@@ -80,6 +82,24 @@ pub enum Rejected {
     /// `describe` or `check` failed.
     #[error("{0}")]
     Misbehaved(String),
+}
+
+/// What is wrong with a call that admission makes, and what to do about it.
+fn misbehaved(call: &str, kind: &RestreamType, error: CallError) -> Rejected {
+    let advice = match &error {
+        CallError::Late => {
+            "it has to answer from what it knows: neither waits nor asks anybody".to_owned()
+        }
+        CallError::Crashed(crash) => match crash.setting() {
+            Some(setting) => format!(
+                "it has to do with less, or gets more by plugins.overrides.{kind}.{setting}"
+            ),
+            None => {
+                "a bug of its own, `restreamd plugin check FILE` shows it to its author".to_owned()
+            }
+        },
+    };
+    Rejected::Misbehaved(format!("{call} {error} ({advice})"))
 }
 
 impl Rejected {
@@ -230,11 +250,11 @@ pub async fn admit_under(
     };
     let described = tokio::time::timeout(CALL, runtime.clock.timed(describe)).await;
     let described = described
-        .map_err(|_| Rejected::Misbehaved(format!("describe took longer than {CALL:?}")))?;
-    let described = described.map_err(|error| {
-        let crash = instance::Crash::of(&error, &limits);
-        Rejected::Misbehaved(format!("describe {crash}"))
-    })?;
+        .map_err(|_| CallError::Late)
+        .and_then(|described| {
+            described.map_err(|error| CallError::Crashed(instance::Crash::of(&error, &limits)))
+        })
+        .map_err(|error| misbehaved("describe", &kind, error))?;
     let description = description::bounded(described).map_err(Rejected::Misbehaved)?;
     let build = Build {
         kind: kind.clone(),
@@ -254,7 +274,7 @@ pub async fn admit_under(
     build
         .check(&[])
         .await
-        .map_err(|error| Rejected::Misbehaved(format!("check failed: {error}")))?;
+        .map_err(|error| misbehaved("check", &kind, error))?;
     Ok(build)
 }
 

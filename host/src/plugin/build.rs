@@ -65,7 +65,7 @@ impl Build {
     }
 
     /// Asks whether properties make a provision that can run.
-    pub async fn check(&self, properties: &[(String, String)]) -> Result<Vec<Problem>, String> {
+    pub async fn check(&self, properties: &[(String, String)]) -> Result<Vec<Problem>, CallError> {
         let mut store = instance::store(&self.engine, Box::new(Offline), &self.limits);
         let properties = properties.to_vec();
         let check = async {
@@ -77,9 +77,9 @@ impl Build {
         };
         let checked = tokio::time::timeout(CALL, self.clock.timed(check))
             .await
-            .map_err(|_| format!("took longer than {CALL:?}"))?;
+            .map_err(|_| CallError::Late)?;
         let problems = checked
-            .map_err(|error| format!("{error:#}"))?
+            .map_err(|error| CallError::Crashed(instance::Crash::of(&error, &self.limits)))?
             .err()
             .unwrap_or_default();
         let problem = |p: super::wit::export::Problem| Problem {
@@ -88,6 +88,17 @@ impl Build {
         };
         Ok(problems.into_iter().take(32).map(problem).collect())
     }
+}
+
+/// Why a guest did not answer a call that is not to wait.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// It took its time.
+    #[error("took longer than {CALL:?}")]
+    Late,
+    /// It died of it.
+    #[error("{0}")]
+    Crashed(instance::Crash),
 }
 
 fn shorten(text: String) -> String {

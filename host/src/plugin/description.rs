@@ -58,7 +58,7 @@ pub(super) fn bounded(given: export::Description) -> Result<Description, String>
         .unwrap_or(0);
     if longest > TEXT || given.properties.len() > PROPERTIES || aliases > PROPERTIES {
         return Err(format!(
-            "describe gives more than {PROPERTIES} properties or texts longer than {TEXT} bytes"
+            "describe gives more than {PROPERTIES} properties or texts longer than {TEXT} bytes: say less, and the rest in a page of your own"
         ));
     }
     let property = |p: export::Property| Property {

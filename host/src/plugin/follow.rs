@@ -2,8 +2,9 @@
 //!
 //! It looks instead of being told: a look costs a stat of each plugin, and works on
 //! every file system, network ones and mounted volumes too, of whose changes inotify
-//! hears nothing. One file is compiled at a time, small ones first, off the runtime;
-//! what is in use stays so meanwhile.
+//! hears nothing. Files are compiled off the runtime, small ones first, one large one at
+//! a time beside one that is not, which need not wait for it; what is in use stays so
+//! meanwhile.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,21 +21,34 @@ use super::{PluginError, Plugins};
 use crate::drain::Drain;
 use crate::id::RestreamType;
 
-/// Two looks, a moment of compiling and a good rest fit into a second.
-const LOOK: Duration = Duration::from_millis(250);
-/// A larger file that has to be compiled is none that a node's start waits for.
+/// Two or three looks, and the compiling of a megabyte, fit into a second.
+const LOOK: Duration = Duration::from_millis(100);
+/// A larger file that has to be compiled is none that a node's start, or a smaller file,
+/// waits for.
 const LARGE: u64 = 1 << 20;
 /// Things found odd that are remembered, so that each is told once.
 const TOLD: usize = 1_000;
 
 type Reading = JoinHandle<Result<(), Rejected>>;
 
+/// Which files wait for each other.
+fn lane(size: u64) -> usize {
+    usize::from(size > LARGE)
+}
+
+/// The file that a lane is at.
+struct UnderWay {
+    kind: RestreamType,
+    stamp: Stamp,
+    reading: Reading,
+}
+
 /// What the follower remembers between two looks.
 #[derive(Default)]
 struct Work {
     /// To be read, small ones first.
     waiting: BTreeSet<(u64, RestreamType)>,
-    under_way: Option<(RestreamType, Stamp, Reading)>,
+    lanes: [Option<UnderWay>; 2],
     told: BTreeSet<String>,
     unreadable: bool,
 }
@@ -89,16 +103,16 @@ impl Plugins {
             tokio::select! {
                 _ = looks.tick() => {
                     let looked = look(dir.clone()).await;
-                    self.see(&dir, &mut work, looked);
+                    self.see(&dir, &mut work, looked).await;
                 }
-                read = under_way(&mut work) => self.done(&mut work, read),
+                (lane, read) = under_way(&mut work) => self.done(&mut work, lane, read),
                 () = drain.started() => return,
             }
             self.begin(&dir, &mut work);
         }
     }
 
-    fn see(&self, dir: &Path, work: &mut Work, looked: std::io::Result<Listing>) {
+    async fn see(&self, dir: &Path, work: &mut Work, looked: std::io::Result<Listing>) {
         let listing = match looked {
             Ok(listing) => listing,
             Err(error) => {
@@ -135,6 +149,7 @@ impl Plugins {
                 }
                 Step::Remove(kind) => {
                     work.waiting.retain(|(_, waiting)| *waiting != kind);
+                    give_up(work, &kind).await;
                     self.remove(&kind);
                 }
             }
@@ -142,25 +157,36 @@ impl Plugins {
         self.forget();
     }
 
-    /// Begins with the next file when none is under way.
+    /// Begins with the next files where none is under way.
     fn begin(&self, dir: &Path, work: &mut Work) {
-        while work.under_way.is_none() {
-            let Some((_, kind)) = work.waiting.pop_first() else {
-                return;
-            };
+        let busy = work.lanes.each_ref().map(Option::is_some);
+        let mut free = busy.map(|busy| !busy);
+        let mut later = BTreeSet::new();
+        while let Some((size, kind)) = work.waiting.pop_first() {
+            if !std::mem::take(&mut free[lane(size)]) {
+                later.insert((size, kind));
+                continue;
+            }
             // As it looks now: what it looked like before it waited does not matter.
             let Some(stamp) = folder::stamp(dir, &kind) else {
                 self.with_slot(&kind, |slot| slot.compiling(false));
+                free[lane(size)] = true;
                 continue;
             };
             let (plugins, dir, of) = (self.clone(), PathBuf::from(dir), kind.clone());
-            let reading = tokio::spawn(async move { plugins.read_and_admit(&dir, &of).await });
-            work.under_way = Some((kind, stamp, reading));
+            let reading =
+                tokio::spawn(async move { plugins.read_and_admit(&dir, &of, lane(size)).await });
+            work.lanes[lane(size)] = Some(UnderWay {
+                kind,
+                stamp,
+                reading,
+            });
         }
+        work.waiting = later;
     }
 
-    fn done(&self, work: &mut Work, read: Result<(), Rejected>) {
-        let Some((kind, stamp, _)) = work.under_way.take() else {
+    fn done(&self, work: &mut Work, lane: usize, read: Result<(), Rejected>) {
+        let Some(UnderWay { kind, stamp, .. }) = work.lanes[lane].take() else {
             return;
         };
         self.with_slot(&kind, |slot| slot.compiling(false));
@@ -173,13 +199,19 @@ impl Plugins {
         dir: &Path,
         kind: &RestreamType,
     ) -> Result<(), PluginError> {
-        let read = self.read_and_admit(dir, kind).await;
+        let size = folder::stamp(dir, kind).map_or(0, |stamp| stamp.size());
+        let read = self.read_and_admit(dir, kind, lane(size)).await;
         let origin = super::Origin::File(folder::path(dir, kind));
         read.map_err(|rejected| self.reject(kind, &origin, &rejected))
     }
 
-    async fn read_and_admit(&self, dir: &Path, kind: &RestreamType) -> Result<(), Rejected> {
-        let _alone = self.0.compiler.lock().await;
+    async fn read_and_admit(
+        &self,
+        dir: &Path,
+        kind: &RestreamType,
+        lane: usize,
+    ) -> Result<(), Rejected> {
+        let _alone = self.0.compilers[lane].lock().await;
         let (dir, of) = (dir.to_owned(), kind.clone());
         let read = tokio::task::spawn_blocking(move || folder::read(&dir, &of)).await;
         let failed = |_| Err(Rejected::File("reading failed".to_owned()));
@@ -199,13 +231,31 @@ async fn look(dir: PathBuf) -> std::io::Result<Listing> {
     looked.unwrap_or_else(|_| Err(std::io::Error::other("looking failed")))
 }
 
-/// Resolves when the file under way is read; never without one. Cancel safe.
-async fn under_way(work: &mut Work) -> Result<(), Rejected> {
-    let Some((.., reading)) = &mut work.under_way else {
-        return std::future::pending().await;
-    };
-    let failed = |_| Err(Rejected::File("reading failed".to_owned()));
-    reading.await.unwrap_or_else(failed)
+/// Resolves when a file under way is read, with its lane; never without one. Cancel safe.
+async fn under_way(work: &mut Work) -> (usize, Result<(), Rejected>) {
+    async fn read(lane: &mut Option<UnderWay>) -> Result<(), Rejected> {
+        let Some(UnderWay { reading, .. }) = lane else {
+            return std::future::pending().await;
+        };
+        let failed = |_| Err(Rejected::File("reading failed".to_owned()));
+        reading.await.unwrap_or_else(failed)
+    }
+    let [small, large] = &mut work.lanes;
+    tokio::select! {
+        done = read(small) => (0, done),
+        done = read(large) => (1, done),
+    }
+}
+
+/// What is under way of a type comes to nothing. When this returns, it will not be installed
+/// any more.
+async fn give_up(work: &mut Work, kind: &RestreamType) {
+    for lane in &mut work.lanes {
+        if let Some(gone) = lane.take_if(|at| at.kind == *kind) {
+            gone.reading.abort();
+            let _ = gone.reading.await;
+        }
+    }
 }
 
 fn tell(work: &mut Work, name: String, why: &str) {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{ResourceTable, ResourceTableError};
 use wasmtime::{Engine, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
@@ -65,7 +65,24 @@ impl WasiView for Ctx {
 
 /// How an instance died.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Crash {
+pub struct Crash {
+    cause: Cause,
+    /// Where in the guest, as far as its names are known.
+    place: String,
+}
+
+impl std::fmt::Display for Crash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.place.as_str() {
+            "" => write!(f, "{}", self.cause),
+            place => write!(f, "{}: {place}", self.cause),
+        }
+    }
+}
+
+/// Why an instance died.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Cause {
     /// It used its CPU time up without waiting.
     #[error("ran for {0:?} without waiting")]
     Overran(Duration),
@@ -75,36 +92,75 @@ pub enum Crash {
     /// It wanted more table elements than it may have.
     #[error("wanted more than its {0} elements of tables")]
     Table(usize),
-    /// It trapped: a bug of its own, with its backtrace.
-    #[error("trapped: {0}")]
-    Trapped(String),
+    /// It wanted more handles of sources and targets than it may have.
+    #[error("wanted more than its {0} handles")]
+    Handles(usize),
+    /// It gave or asked for more in one call of the host than it may.
+    #[error("moved more than its {0} bytes in one call of the host")]
+    Call(usize),
+    /// It trapped: a bug of its own.
+    #[error("trapped")]
+    Trapped,
     /// It handed over, and no upgrade was wanted.
     #[error("handed over although no upgrade was wanted")]
     Unasked,
 }
 
 impl Crash {
+    /// Handed over, and no upgrade was wanted.
+    pub fn unasked() -> Self {
+        Self {
+            cause: Cause::Unasked,
+            place: String::new(),
+        }
+    }
+
     /// A label for logs and metrics.
     pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Overran(_) => "overran",
-            Self::Memory(_) => "memory",
-            Self::Table(_) => "table",
-            Self::Trapped(_) => "trapped",
-            Self::Unasked => "unasked",
+        match self.cause {
+            Cause::Overran(_) => "overran",
+            Cause::Memory(_) => "memory",
+            Cause::Table(_) => "table",
+            Cause::Handles(_) => "handles",
+            Cause::Call(_) => "call",
+            Cause::Trapped => "trapped",
+            Cause::Unasked => "unasked",
+        }
+    }
+
+    /// The setting below `plugins.overrides.<type>` that would let it do that, if one would.
+    pub(super) fn setting(&self) -> Option<&'static str> {
+        match self.cause {
+            Cause::Overran(_) => Some("ticks"),
+            Cause::Memory(_) => Some("memory_mib"),
+            Cause::Table(_) => Some("table_elements"),
+            Cause::Handles(_) => Some("handles"),
+            Cause::Call(_) => Some("call_bytes"),
+            Cause::Trapped | Cause::Unasked => None,
         }
     }
 
     pub(super) fn of(error: &wasmtime::Error, limits: &Limits) -> Self {
         let text = format!("{error:#}");
-        match error.downcast_ref::<Trap>() {
-            Some(Trap::Interrupt) => Self::Overran(super::limits::TICK * limits.ticks),
-            _ if error.is::<OutOfMemory>() => Self::Memory(limits.memory_mib),
-            _ if error.is::<OutOfTable>() => Self::Table(limits.table_elements),
-            _ => Self::Trapped(text.chars().take(4096).collect()),
-        }
+        let cause = match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => Cause::Overran(super::limits::TICK * limits.ticks),
+            _ if error.is::<OutOfMemory>() => Cause::Memory(limits.memory_mib),
+            _ if error.is::<OutOfTable>() => Cause::Table(limits.table_elements),
+            _ if error.is::<ResourceTableError>() => Cause::Handles(limits.handles),
+            // wasmtime has no types for these.
+            _ if text.contains(NO_HANDLE) => Cause::Handles(COMPONENT_HANDLES),
+            _ if text.contains(NO_FUEL) => Cause::Call(limits.call_bytes),
+            _ => Cause::Trapped,
+        };
+        let place = text.chars().take(4096).collect();
+        Self { cause, place }
     }
 }
+
+/// What wasmtime says when a guest's handles are used up.
+const NO_HANDLE: &str = "store handle limit exceeded";
+/// The same of what one call may move.
+const NO_FUEL: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// A Store with its limits on.
 pub(super) fn store(engine: &Engine, host: Box<dyn Host>, limits: &Limits) -> Store<Ctx> {

@@ -24,10 +24,22 @@ pub(super) enum Verdict {
     Unsound(usize),
 }
 
+impl Verdict {
+    /// A label for metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Stillborn(_) => "stillborn",
+            Self::Unsound(_) => "unsound",
+        }
+    }
+}
+
 /// What is known of the build in use.
 #[derive(Debug)]
 pub(super) struct Record {
     since: Instant,
+    /// It was in use before, and others ran on it.
+    known: bool,
     crashes: u32,
     /// Restreamers, and when they failed last.
     failed: BTreeMap<String, Instant>,
@@ -39,6 +51,7 @@ impl Default for Record {
     fn default() -> Self {
         Self {
             since: Instant::now(),
+            known: false,
             crashes: 0,
             failed: BTreeMap::new(),
             quarantined: None,
@@ -47,9 +60,17 @@ impl Default for Record {
 }
 
 impl Record {
+    /// The build is in use again.
+    pub(super) fn of_known() -> Self {
+        Self {
+            known: true,
+            ..Self::default()
+        }
+    }
+
     /// An instance crashed.
     pub(super) fn crashed(&mut self, now: Instant, kind: &'static str) -> Option<Verdict> {
-        if now.saturating_duration_since(self.since) >= NEW {
+        if self.known || now.saturating_duration_since(self.since) >= NEW {
             return None;
         }
         self.crashes = self.crashes.saturating_add(1);
@@ -92,6 +113,15 @@ mod tests {
         assert_eq!(record.crashed(late, "trapped"), None);
         let verdict = record.crashed(later, "memory");
         assert_eq!(verdict, Some(Verdict::Stillborn("memory")));
+    }
+
+    #[test]
+    fn a_build_that_comes_back_is_not_new() {
+        let mut record = Record::of_known();
+        let now = record.since;
+        for _ in 0..5 {
+            assert_eq!(record.crashed(now, "trapped"), None);
+        }
     }
 
     #[test]

@@ -49,8 +49,8 @@ pub(super) struct Slot {
     /// Builds that something may still run on.
     builds: Vec<Weak<Build>>,
     pub(super) crashes: AtomicU64,
-    /// Builds that were taken out of use because they crashed.
-    pub(super) withdrawn: u64,
+    /// Builds that were taken out of use because they crashed, by the label of the verdict.
+    pub(super) withdrawn: BTreeMap<&'static str, u64>,
     /// Files that were not admitted, by the label of the reason.
     pub(super) rejections: BTreeMap<&'static str, u64>,
     /// Upgrades that a run did not answer in time.
@@ -148,7 +148,7 @@ impl Slot {
             return false;
         };
         self.former = self.current.replace(former);
-        self.record = Record::default();
+        self.record = Record::of_known();
         (self.state, self.error) = (State::RolledBack, None);
         true
     }
@@ -173,7 +173,7 @@ impl Slot {
         self.state = match (self.former.take(), verdict) {
             (Some(former), _) => {
                 self.current = Some(former);
-                self.record = Record::default();
+                self.record = Record::of_known();
                 State::RolledBack
             }
             (None, Verdict::Unsound(_)) => {
@@ -183,7 +183,7 @@ impl Slot {
             // All there is, and one of its restreamers only, for all that is known.
             (None, Verdict::Stillborn(_)) => return None,
         };
-        self.withdrawn += 1;
+        *self.withdrawn.entry(verdict.label()).or_default() += 1;
         self.error = Some(why.clone());
         Some(Withdrawn {
             state: self.state,

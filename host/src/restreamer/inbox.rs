@@ -72,10 +72,10 @@ impl Inbox {
             pending.newer = true;
             pending.upgrade |= hand_over;
         });
-        self.asked.notify_one();
+        self.asked.notify_waiters();
     }
 
-    /// Resolves when an upgrade is wanted of the run. For one waiter; cancel safe.
+    /// Resolves when an upgrade is wanted of the run. Cancel safe.
     pub async fn upgrade_wanted(&self) {
         loop {
             let asked = self.asked.notified();
@@ -86,6 +86,24 @@ impl Inbox {
                 }
             }
             asked.await;
+        }
+    }
+
+    /// Resolves when the run is to come back to its wait: for a stop, or an upgrade that it
+    /// has not heard of yet. Cancel safe.
+    pub async fn called_back(&self) {
+        let upgrade = async {
+            loop {
+                let asked = self.asked.notified();
+                if self.pending.lock().upgrade {
+                    return;
+                }
+                asked.await;
+            }
+        };
+        tokio::select! {
+            () = self.stopped() => {}
+            () = upgrade => {}
         }
     }
 

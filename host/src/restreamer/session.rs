@@ -562,8 +562,9 @@ impl Host for Session {
             let shared = &*self.shared;
             let answered = tokio::select! {
                 biased;
-                () = shared.inbox.stopped() => {
-                    return Err(Failure::new(Class::Cancelled, "the restreamer stops"));
+                () = shared.inbox.called_back() => {
+                    let why = "the restreamer stops, or moves to another build";
+                    return Err(Failure::new(Class::Cancelled, why));
                 }
                 answered = shared.fetch(request) => answered,
             };

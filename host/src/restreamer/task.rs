@@ -1,7 +1,6 @@
 //! The life of one restreamer: runs its policy, and again after a trap or a
 //! hand-over, with the sources that stayed open in between.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,18 +11,13 @@ use tracing::{info, warn};
 use super::Assigned;
 use super::host::{Handover, Job, Outcome, Wake};
 use super::session::{Session, Shared};
+use super::traps::Traps;
 use crate::plugin::{Build, Crash, Plugins};
 
 /// How long a guest may take to return after a stop.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 /// How long a run may take to hand over after it was told to.
 const UPGRADE_GRACE: Duration = Duration::from_secs(2);
-/// So many traps within [`TRAP_WINDOW`] fail the restreamer.
-const TRAPS: usize = 5;
-/// See [`TRAPS`].
-const TRAP_WINDOW: Duration = Duration::from_secs(60);
-/// A new instance after a trap starts within these bounds.
-const RESTART: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// What the task of a restreamer holds.
 pub(super) struct Task {
@@ -47,12 +41,12 @@ impl Task {
     pub(super) async fn run(self) {
         let mut former = None;
         let mut build = None;
-        let mut traps = VecDeque::new();
+        let mut traps = Traps::default();
         loop {
             let next = match self.run_once(former.take(), &mut build).await {
                 Some(Ok(Outcome::HandedOver(_))) if !self.shared.inbox.upgrade_was_told() => {
                     // It would be run again at once, for ever.
-                    let crash = Crash::Unasked;
+                    let crash = Crash::unasked();
                     self.after_crash(crash, build.as_ref(), &mut traps).await
                 }
                 Some(Ok(outcome)) => self.after(outcome),
@@ -170,41 +164,33 @@ impl Task {
         &self,
         crash: Crash,
         build: Option<&Arc<Build>>,
-        traps: &mut VecDeque<Instant>,
+        traps: &mut Traps,
     ) -> Next {
         if self.shared.inbox.is_stopped() {
             return Next::End;
         }
-        let now = Instant::now();
-        traps.retain(|at| now.duration_since(*at) < TRAP_WINDOW);
-        traps.push_back(now);
         if let Some(build) = build {
             self.plugins.crashed(build, &crash);
         }
+        let pause = traps.note(Instant::now().into_std(), rand::random());
         // A backtrace names functions of the guest, a panic's message whatever it likes.
         let why = self.shared.scrubbed(&crash.to_string());
         warn!(
             kind = crash.kind(),
             reason = why,
-            traps = traps.len(),
+            ?pause,
             "the plugin crashed"
         );
-        if traps.len() >= TRAPS {
+        let Some(pause) = pause else {
             self.shared.keep_only(&[], &[]);
             self.shared.board.lock().fail_crashed(&why);
-            traps.clear();
             if let Some(build) = build {
                 let name = format!("{} {}", self.assigned.provision, self.assigned.stream);
                 self.plugins.failed(build, &name);
             }
             return Next::Rest;
-        }
+        };
         self.shared.board.lock().crashed(&why);
-        let top = RESTART
-            .0
-            .saturating_mul(4u32.saturating_pow(traps.len() as u32))
-            .min(RESTART.1);
-        let pause = RESTART.0 + (top - RESTART.0).mul_f64(rand::random());
         tokio::select! {
             () = tokio::time::sleep(pause) => Next::Run(Handover {
                 sources: self.shared.open_sources(),
