@@ -37,6 +37,25 @@ fn second_type_pulls_media_by_its_own_properties() {
 }
 
 #[test]
+fn a_type_has_the_other_names_that_the_config_gives_it() {
+    let source = Source::open(&Clip::small());
+    let other = toml::toml! { camera = "rtmp-fixed" };
+    let host = node()
+        .plugin("rtmp-fixed")
+        .set("plugins.aliases", other)
+        .start();
+    let api = host.client();
+    let pull = |kind: &str| {
+        Provision::of_type(kind, kind, &format!("live/{kind}"))
+            .with("url", source.url("live/stream1"))
+    };
+    api.start(&pull("camera"));
+    let status = api.wait_for_state("camera", "LIVE", SOON);
+    assert_eq!(status["plugin"]["name"], "rtmp-fixed", "{status}");
+    api.try_create(&[&pull("cameras")]).error(400);
+}
+
+#[test]
 fn second_type_gives_up_after_its_attempts() {
     let mut source = Source::open(&Clip::small());
     let host = node()

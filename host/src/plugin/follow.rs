@@ -22,7 +22,7 @@ use crate::drain::Drain;
 use crate::id::RestreamType;
 
 /// Two or three looks, and the compiling of a megabyte, fit into a second.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(50);
 /// A larger file that has to be compiled is none that a node's start, or a smaller file,
 /// waits for.
 const LARGE: u64 = 1 << 20;

@@ -415,6 +415,8 @@ mod tests {
         assert_eq!(config.limits_of(&other).ticks, 10);
         assert_eq!(config.hand_over_of(&slow), HandOver::NewOnly);
         assert_eq!(config.hand_over_of(&other), HandOver::Always);
+        let same: Config = toml::from_str("hand_over = \"hand-over\"").expect("its other name");
+        assert_eq!(same.hand_over_of(&other), HandOver::Always);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::id::RestreamType;
 
 /// A file that has not changed for so long is read. Shorter than two looks are apart, so
 /// it is the second look that tells.
-const SETTLED: Duration = Duration::from_millis(80);
+const SETTLED: Duration = Duration::from_millis(40);
 /// A file that is no good and has not changed for so long stays so.
 const PATIENCE: Duration = Duration::from_secs(2);
 
