@@ -36,6 +36,7 @@ pub mod gate;
 pub mod http;
 pub mod id;
 pub mod limits;
+pub mod memory;
 pub mod operator;
 pub mod plugin;
 pub mod provision;

@@ -14,7 +14,7 @@ use restreamd::operator::{self, Access, Node};
 use restreamd::plugin::grants::HttpHost;
 use restreamd::plugin::scenario;
 use restreamd::secrets::Secrets;
-use restreamd::{demo, drain, plugin, telemetry};
+use restreamd::{demo, drain, memory, plugin, telemetry};
 use tracing::info;
 
 /// The command line or the configuration is wrong (EX_USAGE of sysexits.h).
@@ -323,6 +323,7 @@ fn text((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(Stri
 }
 
 fn main() -> ExitCode {
+    memory::tune();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

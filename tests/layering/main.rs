@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use source::Module;
 
 /// An arrow of the architecture: the module and those it may name.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     (
         "api",
         &[
@@ -54,6 +54,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("auth", &[]),
     ("secrets", &["auth"]),
     ("http", &[]),
+    ("memory", &[]),
     ("clock", &[]),
     ("backoff", &[]),
     ("id", &[]),
