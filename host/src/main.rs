@@ -182,6 +182,9 @@ enum PluginCommand {
         /// given more than once.
         #[arg(long, value_name = "HOST")]
         grant_http: Vec<HttpHost>,
+        /// Where FLV and MP4 files lie that it may play.
+        #[arg(long, value_name = "DIR")]
+        media_dir: Option<PathBuf>,
         /// End after so long, such as 10s; without media it fails then.
         #[arg(long = "for", value_name = "TIME", value_parser = span)]
         lasts: Option<Duration>,
@@ -380,12 +383,14 @@ fn main() -> ExitCode {
             url,
             set,
             grant_http,
+            media_dir,
             lasts,
         }) => run(author::try_out(author::Trial {
             file,
             url,
             set,
             http: grant_http,
+            media: media_dir,
             lasts,
         })),
         Command::Plugin(PluginCommand::Component {

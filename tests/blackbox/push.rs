@@ -318,9 +318,70 @@ fn attempts_are_counted_and_another_call_for_the_stream_begins_a_new_round() {
     assert!(
         status["error"]
             .as_str()
-            .is_some_and(|e| e.contains("1 attempts failed")),
+            .is_some_and(|e| e.contains("the attempt failed")),
         "{status}"
     );
+}
+
+#[test]
+fn an_immediate_push_of_a_live_stream_dials_once_and_its_status_says_how_it_went() {
+    let receiver = Receiver::open();
+    receiver.set(Manners::Refuse);
+    let host = pushing().start();
+    let api = host.client();
+    let _publisher = ffmpeg::publish(&Clip::small(), &host.url("live/cam"));
+    api.wait_for_stream("live/cam", LATE);
+    let now = |guid: &str| {
+        Provision::of_type("rtmp-push", guid, "live/cam")
+            .with("rtmpUri", receiver.url("app/key"))
+            .with("immediate", true)
+            .with("attempts", 5)
+            .with("delayS", 1)
+    };
+    let (refused, taken) = (now("refused"), now("taken"));
+    api.start(&refused);
+    let status = api.wait_for_phase(refused.guid(), "failed", LATE);
+    let error = status["error"].as_str().unwrap_or_default();
+    assert!(error.contains("the attempt failed: rejected"), "{status}");
+    holds("it was one attempt", Duration::from_secs(2), || {
+        when(receiver.connections() == 1, || {
+            format!("{} dials", receiver.connections())
+        })
+    });
+    // It would have another round with the next call for the stream.
+    api.delete(refused.guid());
+    receiver.set(Manners::Take);
+    api.start(&taken);
+    api.wait_for_state(taken.guid(), "LIVE", LATE);
+    wait_for_messages(&receiver, 1, 20);
+    assert_eq!(receiver.connections(), 2);
+}
+
+#[test]
+fn a_push_that_can_never_work_is_refused_when_it_is_made() {
+    let host = pushing().start();
+    let api = host.client();
+    let uri = "rtmp://127.0.0.1:1935/live/a";
+    let wrong = [
+        ("rtmpUri", "http://127.0.0.1/live/a", "rtmp:// or rtmps://"),
+        ("rtmpUri", "rtmp://127.0.0.1/live", "/app/name"),
+        ("rtmpUri", "rtmp:///live/a", "/app/name"),
+        ("tlsPin", "abcd", "64 hex digits"),
+        ("attempts", "0", "1 to 1000000"),
+        ("delayS", "soon", "whole number"),
+        ("immediate", "maybe", "true or false"),
+        ("speed", "fast", "is not a property"),
+    ];
+    for (key, value, says) in wrong {
+        let order = Provision::of_type("rtmp-push", "push", "live/cam").with("rtmpUri", uri);
+        let refused = api.try_create(&[&order.with(key, value)]).error(400);
+        let text = refused["error"].as_str().unwrap_or_default();
+        assert!(text.contains(key) && text.contains(says), "{text}");
+    }
+    let nothing = Provision::of_type("rtmp-push", "push", "live/cam");
+    let refused = api.try_create(&[&nothing]).error(400);
+    let text = refused["error"].as_str().unwrap_or_default();
+    assert_eq!(text.matches("rtmpUri").count(), 1, "{text}");
 }
 
 #[test]

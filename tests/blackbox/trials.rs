@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use restreamd_tests::clip::Clip;
+use restreamd_tests::clip::{Clip, SMALL, Shape};
 use restreamd_tests::eventually::{eventually, when};
 use restreamd_tests::player::Player;
 use restreamd_tests::plugins::component;
 use restreamd_tests::proc::Running;
+use restreamd_tests::receiver::Receiver;
 use restreamd_tests::resolver::{Resolver, Said};
 use restreamd_tests::source::Source;
 
@@ -66,7 +67,7 @@ fn a_trial_without_media_fails_and_says_why() {
     let cases: [(&[&str], &str); 4] = [
         (
             &["--url", url, "--set", "attempts=1"],
-            "gave-up: 1 attempts failed",
+            "gave-up: the attempt failed",
         ),
         (
             &["--url", url, "--set", "attempts=900", "--for", "2s"],
@@ -95,6 +96,43 @@ fn a_trial_ends_well_when_its_time_is_over() {
     let url = source.url("live/stream1");
     let mut trial = trial(&component("rtmp"), &["--url", &url, "--for", "3s"]);
     assert!(trial.wait(STARTED).success(), "{}", trial.stderr.text());
+}
+
+#[test]
+fn a_trial_of_a_type_that_reads_pushes_the_clip_of_the_demo() {
+    let receiver = Receiver::open();
+    let url = receiver.url("app/key");
+    let mut trial = trial(&component("rtmp-push"), &["--url", &url]);
+    let said = says(&mut trial, "live ");
+    assert!(
+        !said.contains("play it"),
+        "there is nothing to play: {said}"
+    );
+    eventually("the clip arrives", STARTED, || {
+        let came = receiver.messages().len();
+        when(came >= 50, || came.to_string())
+    });
+    trial.interrupt();
+    assert!(trial.wait(SOON * 2).success());
+}
+
+#[test]
+fn a_trial_of_files_ends_well_with_the_last_of_them() {
+    let folder = tempfile::tempdir().expect("the temporary folder is writable");
+    let clip = Clip::of(Shape {
+        seconds: 3,
+        ..SMALL
+    });
+    std::fs::copy(clip.path(), folder.path().join("a.flv")).expect("writable");
+    let media = folder.path().to_str().expect("UTF-8");
+    let arguments = ["--media-dir", media, "--set"];
+    let file = component("file");
+    let mut played = trial(&file, &[&arguments[..], &["files=a.flv"]].concat());
+    assert!(played.wait(STARTED).success(), "{}", played.stderr.text());
+    assert!(played.stdout.text().contains("file:a.flv"));
+    let absent = ["files=absent.flv", "--for", "2s"];
+    let mut trial = trial(&file, &[&arguments[..], &absent].concat());
+    assert!(!trial.wait(STARTED).success());
 }
 
 #[test]

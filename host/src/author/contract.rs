@@ -19,6 +19,7 @@ pub(super) fn version() -> &'static str {
 mod tests {
     use std::path::PathBuf;
 
+    use sha2::{Digest, Sha256};
     use wit_parser::{Resolve, WorldId};
 
     use super::*;
@@ -75,6 +76,10 @@ mod tests {
             {
                 let before = std::fs::read_to_string(folder.join("world.wit")).expect("a copy");
                 goes_on(&before, WIT).unwrap_or_else(|error| panic!("{name}: {error}"));
+                // What is new belongs to a version of its own.
+                if name == format!("wit-{}", version()) {
+                    goes_on(WIT, &before).unwrap_or_else(|error| panic!("wit/ has more: {error}"));
+                }
                 frozen += 1;
             }
         }
@@ -84,6 +89,55 @@ mod tests {
             version(),
             version()
         );
+    }
+
+    /// Shapes and names of a text, without what is written for people.
+    fn digest(text: &str) -> String {
+        let code = |line: &str| {
+            line.split("//")
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
+        let lines: Vec<String> = text.lines().map(code).filter(|l| !l.is_empty()).collect();
+        let digest = Sha256::digest(lines.join("\n"));
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The copy is what plugins were built against: it and the contract cannot be changed
+    /// together by mistake.
+    #[test]
+    fn the_frozen_contract_is_what_it_was() {
+        let frozen = [(
+            "1.0.0",
+            "65a0524bdb50a9742e9c4012f7f1b8b85eb64005c4dfa368f77f68b36c08c57b",
+        )];
+        for (version, pin) in frozen {
+            let file = tree(&format!("tests/testdata/wit-{version}/world.wit"));
+            let text = std::fs::read_to_string(file).expect("a copy");
+            assert_eq!(digest(&text), pin, "{version}");
+        }
+    }
+
+    #[test]
+    fn the_contract_documents_every_function() {
+        let mut resolve = Resolve::default();
+        resolve.push_str("world.wit", WIT).expect("good WIT");
+        let interfaces = resolve.interfaces.iter();
+        let functions = interfaces.flat_map(|(_, interface)| interface.functions.values());
+        let mute: Vec<&str> = functions
+            .filter(|function| function.docs.is_empty())
+            .map(|function| function.name.as_str())
+            .collect();
+        assert_eq!(mute, [""; 0]);
+        let mute: Vec<&str> = resolve
+            .interfaces
+            .iter()
+            .filter(|(_, interface)| interface.docs.is_empty())
+            .filter_map(|(_, interface)| interface.name.as_deref())
+            .collect();
+        assert_eq!(mute, [""; 0]);
     }
 
     #[test]
@@ -102,5 +156,12 @@ mod tests {
         assert!(changed("record problem {", "record problem { more: u32,").is_err());
         assert!(changed("variant wake {", "variant wake { more,").is_err());
         assert!(changed("variant io-error {", "variant io-error { more,").is_err());
+        assert!(changed("enum stall-kind {", "enum stall-kind { more,").is_err());
+        assert!(changed("resource target {", "resource target { more: func();").is_ok());
+        assert!(changed("attach: func()", "attach: func(at: u64)").is_err());
+        assert!(changed("stall-ms: option<u32>", "stall-ms: u32").is_err());
+        assert!(changed("check: func(", "check: func(job: string, ").is_err());
+        assert!(changed("handed-over(handover)", "handed-over").is_err());
+        assert!(changed("import file;", "").is_err(), "an interface is gone");
     }
 }

@@ -25,7 +25,7 @@ macro_rules! sdk {
 }
 
 /// What every project has.
-const COMMON: [File; 4] = [
+const COMMON: [File; 5] = [
     ("plugin.toml", template!("plugin.toml")),
     (
         "scenarios/retries.toml",
@@ -34,6 +34,10 @@ const COMMON: [File; 4] = [
     (
         "scenarios/hand-over.toml",
         template!("scenarios/hand-over.toml"),
+    ),
+    (
+        "scenarios/hand-over-while-waiting.toml",
+        template!("scenarios/hand-over-while-waiting.toml"),
     ),
     (
         "scenarios/properties.toml",
@@ -47,7 +51,7 @@ const WORLD: [File; 2] = [
     (contract::DEPENDENCY, contract::WIT),
 ];
 
-const RUST: [File; 11] = [
+const RUST: [File; 12] = [
     ("Cargo.toml", template!("rust/Cargo.toml")),
     (".gitignore", template!("rust/gitignore")),
     ("src/lib.rs", template!("rust/src/lib.rs")),
@@ -58,6 +62,7 @@ const RUST: [File; 11] = [
         template!("rust/sdk.toml"),
     ),
     sdk!("lib.rs"),
+    sdk!("address.rs"),
     sdk!("error.rs"),
     sdk!("properties.rs"),
     sdk!("reducer.rs"),

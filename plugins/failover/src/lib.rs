@@ -3,6 +3,7 @@
 //! The order and the waits are [`restreamd_plugin::sources`]'; this opens what it wants and
 //! tells it how that is. To be copied and changed.
 
+use restreamd_plugin::address::rtmp_url;
 use restreamd_plugin::media::Source;
 use restreamd_plugin::runtime::{self, Phase, Wake};
 use restreamd_plugin::sources::{Deck, Look, Sources, Tracks, Wishes};
@@ -111,16 +112,23 @@ fn parse(properties: &Properties) -> Result<(Vec<String>, Wishes), Problem> {
     let listed = properties.get(&["sources"]).unwrap_or_default().split(',');
     let listed = listed.map(str::trim).filter(|source| !source.is_empty());
     let urls: Vec<String> = listed.map(str::to_owned).collect();
-    let known = |url: &String| {
-        ["rtmp://", "rtmps://", "file:"]
-            .iter()
-            .any(|s| url.starts_with(s))
+    let problem = |message| Problem {
+        key: "sources".to_owned(),
+        message,
     };
-    if !(1..=MAX_SOURCES).contains(&urls.len()) || !urls.iter().all(known) {
-        return Err(Problem {
-            key: "sources".to_owned(),
-            message: format!("must be 1 to {MAX_SOURCES} of rtmp://…, rtmps://… and file:…"),
-        });
+    if !(1..=MAX_SOURCES).contains(&urls.len()) {
+        let message = format!("must be 1 to {MAX_SOURCES} of rtmp://…, rtmps://… and file:…");
+        return Err(problem(message));
+    }
+    for (number, url) in urls.iter().enumerate() {
+        let wrong = match url.strip_prefix("file:") {
+            Some("") => Some("names no file"),
+            Some(_) => None,
+            None => rtmp_url(url).err(),
+        };
+        if let Some(wrong) = wrong {
+            return Err(problem(format!("number {} {wrong}", number + 1)));
+        }
     }
     let wishes = Wishes {
         rungs: urls.len(),

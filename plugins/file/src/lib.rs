@@ -12,6 +12,8 @@ use restreamd_plugin::{
 
 /// How long it waits when no file of the list could be played.
 const RETRY_MS: u32 = 5_000;
+/// And how long when the host refused for now to open anything.
+const LIMIT_MS: u32 = 1_000;
 /// More names than this are refused: each is a source opened in turn.
 const MAX_FILES: usize = 1_000;
 
@@ -169,6 +171,11 @@ impl Player {
         let opened = file::open(&self.list.files[self.at], options);
         match opened.and_then(|source| source.attach().map(|()| source)) {
             Ok(source) => self.source = Some(source),
+            // Too much in a short time says nothing of the file.
+            Err(IoError::Limit(why)) => {
+                self.due_ms = runtime::now_ms() + u64::from(LIMIT_MS);
+                runtime::set_status(Phase::BackingOff, &why, Some(LIMIT_MS));
+            }
             Err(_) => self.pass_over(),
         }
         self.source.is_some()
@@ -223,7 +230,9 @@ impl Player {
         self.list = list;
         (self.failed, self.due_ms) = (0, runtime::now_ms());
         if found.is_none() || self.for_ever != self.list.for_ever() {
-            self.former = self.source.take();
+            // One that never came on air replaces nothing.
+            let playing = |former: &Source| former.facts().on_air;
+            self.former = self.former.take().filter(playing).or(self.source.take());
         }
     }
 }

@@ -68,7 +68,10 @@ impl Restreamer for Resolve {
         let mut retry = Retry::new(RETRY_MS.0, RETRY_MS.1, now);
         let mut due = now;
         let mut source = former.and_then(|former| {
-            retry.restore(&former.state, now);
+            if let Some((wait, rest)) = former.state.split_first_chunk() {
+                due = now.saturating_add(u32::from_le_bytes(*wait).into());
+                retry.restore(rest, now);
+            }
             former.sources.into_iter().next()
         });
         loop {
@@ -88,7 +91,7 @@ impl Restreamer for Resolve {
                         return Outcome::HandedOver(Handover {
                             sources: source.into_iter().collect(),
                             targets: Vec::new(),
-                            state: retry.save(runtime::now_ms()),
+                            state: state(due, &retry),
                         });
                     }
                     Wake::SourceEnded((_, error)) => Some(error),
@@ -115,9 +118,17 @@ impl Restreamer for Resolve {
                 let wait = retry.failed(Class::from(&error), now, runtime::random_u32());
                 due = now + u64::from(wait);
                 runtime::set_status(Phase::BackingOff, &error::text(&error), Some(wait));
+                runtime::checkpoint(&state(due, &retry));
             }
         }
     }
+}
+
+/// What an instance after this one has to know: the wait that is left, the waits' memory.
+fn state(due: u64, retry: &Retry) -> Vec<u8> {
+    let now = runtime::now_ms();
+    let left = due.saturating_sub(now) as u32;
+    [&left.to_le_bytes()[..], &retry.save(now)].concat()
 }
 
 /// Asks, and dials what was answered.
@@ -148,13 +159,11 @@ struct Settings {
 
 impl Settings {
     fn parse(properties: &Properties) -> Result<Self, Problem> {
-        let endpoint = properties.get(&["endpoint"]).unwrap_or_default().trim();
-        if !(endpoint.starts_with("http://") || endpoint.starts_with("https://")) {
-            return Err(Problem {
-                key: "endpoint".to_owned(),
-                message: "must begin with http:// or https://".to_owned(),
-            });
-        }
+        let endpoint = properties.url("endpoint", &["http", "https"])?;
+        let endpoint = endpoint.ok_or_else(|| Problem {
+            key: "endpoint".to_owned(),
+            message: "is required".to_owned(),
+        })?;
         Ok(Self {
             endpoint: endpoint.to_owned(),
             authorization: properties.get(&["authorization"]).map(str::to_owned),

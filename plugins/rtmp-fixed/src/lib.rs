@@ -90,7 +90,10 @@ impl Restreamer for Fixed {
             source = None;
             failed += 1;
             if failed >= attempts {
-                return Outcome::GaveUp(format!("{failed} attempts failed, the last with {why}"));
+                return Outcome::GaveUp(match failed {
+                    1 => format!("the attempt failed with {why}"),
+                    failed => format!("{failed} attempts failed, the last with {why}"),
+                });
             }
             due = runtime::now_ms() + u64::from(every);
             runtime::set_status(

@@ -33,7 +33,10 @@ impl Restreamer for RtmpPush {
 
     fn check(properties: &Properties) -> Vec<Problem> {
         let mut problems = properties.problems(&settings::describe());
-        problems.extend(Settings::parse(properties).err());
+        // One that is missing is named already.
+        if properties.get(&["rtmpUri"]).is_some() {
+            problems.extend(Settings::parse(properties).err());
+        }
         problems
     }
 
@@ -57,6 +60,8 @@ struct Push {
     retry: Retry,
     /// When to try next, on the host's clock.
     due_ms: u64,
+    /// A server that failed rests until then, however often the stream begins anew.
+    rested_ms: u64,
 }
 
 impl Push {
@@ -69,6 +74,7 @@ impl Push {
             live: false,
             failed: 0,
             due_ms: now + LOOK_MS,
+            rested_ms: now,
         };
         if let Some(former) = former {
             push.target = former.targets.into_iter().next();
@@ -89,7 +95,7 @@ impl Push {
                 Wake::Upgrade => return Outcome::HandedOver(self.hand_over()),
                 Wake::StreamBegan => {
                     self.live = true;
-                    self.due_ms = runtime::now_ms();
+                    self.due_ms = runtime::now_ms().max(self.rested_ms);
                     Ok(())
                 }
                 Wake::StreamEnded => {
@@ -109,6 +115,7 @@ impl Push {
                 }
                 Wake::Reachable => {
                     self.due_ms = runtime::now_ms();
+                    self.rested_ms = self.due_ms;
                     Ok(())
                 }
                 Wake::Reconfigured(properties) => {
@@ -164,7 +171,10 @@ impl Push {
             let wait = self.retry.failed(Class::from(why), now, random);
             (u64::from(wait), text)
         } else if self.failed >= self.settings.attempts {
-            return Err(format!("{} attempts failed, the last: {text}", self.failed));
+            return Err(match self.failed {
+                1 => format!("the attempt failed: {text}"),
+                failed => format!("{failed} attempts failed, the last: {text}"),
+            });
         } else {
             let status = format!(
                 "attempt {} of {}: {text}",
@@ -173,6 +183,10 @@ impl Push {
             (self.settings.delay_ms(), status)
         };
         self.due_ms = now + wait;
+        // What ended with the stream begins with it again.
+        if self.live && !matches!(why, IoError::Ended(_)) {
+            self.rested_ms = self.due_ms;
+        }
         let wait = u32::try_from(wait).unwrap_or(u32::MAX);
         runtime::set_status(Phase::BackingOff, &status, Some(wait));
         runtime::checkpoint(&self.state());
@@ -199,7 +213,8 @@ impl Push {
         if settings.url != self.settings.url {
             self.target = None;
         }
-        (self.retry, self.failed, self.due_ms) = (settings.retry(now), 0, now);
+        (self.retry, self.failed) = (settings.retry(now), 0);
+        (self.due_ms, self.rested_ms) = (now, now);
         self.settings = settings;
     }
 
@@ -211,19 +226,24 @@ impl Push {
         }
     }
 
-    /// What an instance after this one has to know: the round, the wait, the waits' memory.
+    /// What an instance after this one has to know: the round, the waits, their memory.
     fn state(&self) -> Vec<u8> {
         let now = runtime::now_ms();
-        let wait = self.due_ms.saturating_sub(now).to_le_bytes();
-        [&self.failed.to_le_bytes()[..], &wait, &self.retry.save(now)].concat()
+        let left = |at: u64| at.saturating_sub(now).to_le_bytes();
+        let (due, rested) = (left(self.due_ms), left(self.rested_ms));
+        let failed = self.failed.to_le_bytes();
+        [&failed[..], &due, &rested, &self.retry.save(now)].concat()
     }
 
     fn restore(&mut self, state: &[u8], now: u64) {
         if let Some((failed, rest)) = state.split_first_chunk()
-            && let Some((wait, retry)) = rest.split_first_chunk()
+            && let Some((due, rest)) = rest.split_first_chunk()
+            && let Some((rested, retry)) = rest.split_first_chunk()
         {
+            let at = |left: &[u8; 8]| now.saturating_add(u64::from_le_bytes(*left));
             self.failed = u32::from_le_bytes(*failed);
-            self.due_ms = now + u64::from_le_bytes(*wait).max(LOOK_MS);
+            self.due_ms = at(due).max(now + LOOK_MS);
+            self.rested_ms = at(rested);
             self.retry.restore(retry, now);
         }
     }

@@ -1,5 +1,6 @@
 //! The properties of a push.
 
+use restreamd_plugin::address::{Tls, rtmp_url};
 use restreamd_plugin::retry::Retry;
 use restreamd_plugin::{Description, Direction, Problem, Properties, Property, property, rtmp};
 
@@ -19,34 +20,24 @@ pub(crate) struct Settings {
     tls: Tls,
 }
 
-/// How the certificate of an `rtmps://` server is checked.
-enum Tls {
-    Verify,
-    Skip,
-    Pin(String),
-}
-
 impl Settings {
     pub(crate) fn parse(properties: &Properties) -> Result<Self, Problem> {
         let immediate = properties.flag("immediate", false)?;
         let attempts = properties.number("attempts", 1..=1_000_000, 12)?;
-        let tls = match (
-            properties.get(&["tlsPin"]),
-            properties.flag("tlsVerify", true)?,
-        ) {
-            (Some(pin), _) => Tls::Pin(pin.to_owned()),
-            (None, true) => Tls::Verify,
-            (None, false) => Tls::Skip,
-        };
+        let url = properties.get(&["rtmpUri"]).unwrap_or_default();
+        let url = rtmp_url(url).map_err(|message| Problem {
+            key: "rtmpUri".to_owned(),
+            message: message.to_owned(),
+        })?;
         Ok(Self {
-            url: url(properties.get(&["rtmpUri"]).unwrap_or_default())?,
+            url: url.to_owned(),
             persist: properties.flag("persist", false)?,
             // Now or never.
             attempts: if immediate { 1 } else { attempts },
             delay_s: properties.number("delayS", 1..=86_400, 10)?,
             connect_timeout_ms: properties.number("connectTimeoutMs", 100..=600_000, 10_000)?,
             max_lag_ms: properties.number("maxLagMs", 500..=60_000, 5_000)?,
-            tls,
+            tls: Tls::parse(properties)?,
         })
     }
 
@@ -66,27 +57,8 @@ impl Settings {
             swf_url: None,
             page_url: None,
             flash_ver: None,
-            tls: match &self.tls {
-                Tls::Verify => rtmp::TlsCheck::Verify,
-                Tls::Skip => rtmp::TlsCheck::Skip,
-                Tls::Pin(pin) => rtmp::TlsCheck::Pin(pin.clone()),
-            },
+            tls: self.tls.check(),
         }
-    }
-}
-
-/// The host parses the URL when it dials; here only what a person gets wrong.
-fn url(text: &str) -> Result<String, Problem> {
-    let text = text.trim();
-    let scheme = text
-        .split_once("://")
-        .map(|(scheme, _)| scheme.to_ascii_lowercase());
-    match scheme.as_deref() {
-        Some("rtmp" | "rtmps") => Ok(text.to_owned()),
-        _ => Err(Problem {
-            key: "rtmpUri".to_owned(),
-            message: "must be rtmp[s]://[user:password@]host[:port]/app/name[?query]".to_owned(),
-        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The properties of the `rtmp` type.
 
-use restreamd_plugin::rtmp::{ConnectOptions, TlsCheck};
+use restreamd_plugin::address::{Tls, rtmp_url};
+use restreamd_plugin::rtmp::ConnectOptions;
 use restreamd_plugin::sources::Wishes;
 use restreamd_plugin::{Description, Direction, Problem, Properties, Property, property};
 
@@ -33,14 +34,6 @@ pub(crate) struct Settings {
     tls: Tls,
 }
 
-/// How a server's certificate is checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Tls {
-    Verify,
-    Pin(String),
-    Skip,
-}
-
 impl Settings {
     pub(crate) fn parse(properties: &Properties) -> Result<Self, Problem> {
         let text = |name| properties.get(&[name]).map(str::to_owned);
@@ -62,7 +55,7 @@ impl Settings {
             page_url: text("pageUrl"),
             flash_ver: text("flashVer"),
             fc_subscribe: properties.flag("fcSubscribe", false)?,
-            tls: tls(properties)?,
+            tls: Tls::parse(properties)?,
         };
         if settings.retry_min_ms > settings.retry_max_ms {
             return Err(problem("retryMinMs", "must not be greater than retryMaxMs"));
@@ -78,11 +71,7 @@ impl Settings {
             page_url: self.page_url.clone(),
             flash_ver: self.flash_ver.clone(),
             fc_subscribe: self.fc_subscribe,
-            tls: match &self.tls {
-                Tls::Verify => TlsCheck::Verify,
-                Tls::Pin(pin) => TlsCheck::Pin(pin.clone()),
-                Tls::Skip => TlsCheck::Skip,
-            },
+            tls: self.tls.check(),
         }
     }
 
@@ -142,9 +131,9 @@ fn source_urls(properties: &Properties) -> Result<Vec<String>, Problem> {
         .into_iter()
         .chain(more.into_iter().map(|url| ("rtmpUris", url)))
     {
-        let url = source_url(key, url.trim())?;
-        if !urls.contains(&url) {
-            urls.push(url);
+        let url = rtmp_url(&url).map_err(|message| problem(key, message))?;
+        if !urls.iter().any(|known| known == url) {
+            urls.push(url.to_owned());
         }
     }
     match urls.len() {
@@ -191,46 +180,6 @@ fn array(text: &str) -> Option<Vec<String>> {
         };
     }
     Some(items)
-}
-
-/// The host parses the URL when it dials; here only what a person gets wrong.
-fn source_url(key: &str, url: &str) -> Result<String, Problem> {
-    let rest = url
-        .split_once("://")
-        .filter(|(scheme, _)| ["rtmp", "rtmps"].contains(&scheme.to_ascii_lowercase().as_str()));
-    let (_, rest) = rest.ok_or_else(|| problem(key, "must begin with rtmp:// or rtmps://"))?;
-    let mut parts = rest.split('/');
-    let host = parts.next().unwrap_or_default();
-    let (app, name) = (
-        parts.next().unwrap_or_default(),
-        parts.next_back().unwrap_or_default(),
-    );
-    if host.is_empty() || app.is_empty() || name.is_empty() {
-        return Err(problem(
-            key,
-            "must have the form rtmp[s]://host[:port]/app/name",
-        ));
-    }
-    Ok(url.to_owned())
-}
-
-/// The pin is read again by the host; here it is named when it is none.
-fn tls(properties: &Properties) -> Result<Tls, Problem> {
-    let verify = properties.flag("tlsVerify", true)?;
-    let Some(pin) = properties.get(&["tlsPin"]).map(str::trim) else {
-        return Ok(if verify { Tls::Verify } else { Tls::Skip });
-    };
-    let digits = pin.chars().filter(|c| *c != ':');
-    if digits.clone().count() != 64 || !digits.clone().all(|c| c.is_ascii_hexdigit()) {
-        return Err(problem(
-            "tlsPin",
-            "must be the sha256 of a certificate: 64 hex digits",
-        ));
-    }
-    if !verify {
-        return Err(problem("tlsVerify", "cannot be false beside a tlsPin"));
-    }
-    Ok(Tls::Pin(digits.collect()))
 }
 
 fn stall(properties: &Properties) -> Result<Option<u32>, Problem> {

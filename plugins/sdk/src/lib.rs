@@ -8,6 +8,7 @@
 //! A policy is straight-line code that waits in one place, [`runtime::wait`]; see
 //! `plugins/rtmp-fixed` for a whole one on a page.
 
+pub mod address;
 pub mod error;
 pub mod properties;
 pub mod reducer;

@@ -108,8 +108,8 @@ impl Properties {
         }
     }
 
-    /// A URL with one of these schemes (`["rtmp", "rtmps"]`), a host and something behind
-    /// it; the host checks the rest when it is dialed. None when the property is absent.
+    /// A URL with one of these schemes (`["rtmp", "rtmps"]`), a host and a path behind it,
+    /// of which `/` is the shortest; the host checks the rest when it is dialed. None when the property is absent.
     pub fn url(&self, name: &str, schemes: &[&str]) -> Result<Option<&str>, Problem> {
         let Some(text) = self.get(&[name]).map(str::trim) else {
             return Ok(None);
@@ -219,16 +219,23 @@ fn millis(text: &str) -> Option<u32> {
 /// The text is not repeated in what is wrong with it: it may hold a password.
 fn url<'a>(text: &'a str, schemes: &[&str]) -> Result<&'a str, String> {
     let scheme = text.split_once("://");
-    let Some((_, rest)) = scheme.filter(|(scheme, _)| schemes.contains(scheme)) else {
+    let known = |scheme: &str| {
+        schemes
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+    };
+    let Some((_, rest)) = scheme.filter(|(scheme, _)| known(scheme)) else {
         let schemes: Vec<String> = schemes.iter().map(|s| format!("{s}://")).collect();
         return Err(format!("must begin with {}", schemes.join(" or ")));
     };
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (authority, path) = rest
+        .split_once('/')
+        .map_or((rest, None), |(host, path)| (host, Some(path)));
     let host = authority.rsplit('@').next().unwrap_or_default();
     if host.is_empty() || host.starts_with(':') {
         return Err("has no host".to_owned());
     }
-    if path.is_empty() || rest.contains(char::is_whitespace) {
+    if path.is_none() || rest.contains(char::is_whitespace) {
         return Err("must be a host and a path without blanks".to_owned());
     }
     Ok(text)
@@ -309,7 +316,7 @@ mod tests {
     #[test]
     fn urls_have_a_scheme_a_host_and_a_path() {
         let list = [
-            ("good", " rtmps://user:pass@host:1/app/name?key=1 "),
+            ("good", " RTMPS://user:pass@host:1/app/name?key=1 "),
             ("scheme", "http://host/app"),
             ("host", "rtmp://:1935/app"),
             ("path", "rtmp://secret@host"),
@@ -320,7 +327,7 @@ mod tests {
         let read = |name| given.url(name, &["rtmp", "rtmps"]);
         assert_eq!(
             read("good").ok().flatten(),
-            Some("rtmps://user:pass@host:1/app/name?key=1")
+            Some("RTMPS://user:pass@host:1/app/name?key=1")
         );
         assert_eq!(read("absent").ok().flatten(), None);
         assert_eq!(

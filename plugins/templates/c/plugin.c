@@ -192,9 +192,12 @@ static void hand_over(exports_restreamd_plugin_restreamer_handover_t *all) {
     all->sources.len = 1;
     pull.open = false;
   }
-  all->state.ptr = malloc(1);
+  uint64_t now = restreamd_plugin_runtime_now_ms();
+  uint32_t left = pull.due > now ? (uint32_t)(pull.due - now) : 0;
+  all->state.len = 1 + sizeof left;
+  all->state.ptr = malloc(all->state.len);
   all->state.ptr[0] = pull.failures;
-  all->state.len = 1;
+  memcpy(all->state.ptr + 1, &left, sizeof left);
 }
 
 static void begin(exports_restreamd_plugin_restreamer_job_t *job,
@@ -203,10 +206,15 @@ static void begin(exports_restreamd_plugin_restreamer_job_t *job,
   exports_restreamd_plugin_restreamer_job_free(job);
   pull.due = restreamd_plugin_runtime_now_ms();
   if (former == NULL) return;
-  /* What the build before left: its source, still flowing, and how often it had failed. */
+  /* What the build before left: its source, still flowing, how often it had failed, and the
+     rest of its wait, so that a new build on a thousand streams dials nobody early. */
   pull.open = former->sources.len > 0;
   if (pull.open) pull.source = former->sources.ptr[0];
-  if (former->state.len > 0) pull.failures = former->state.ptr[0];
+  uint32_t left;
+  if (former->state.len != 1 + sizeof left) return;
+  pull.failures = former->state.ptr[0];
+  memcpy(&left, former->state.ptr + 1, sizeof left);
+  pull.due += left;
 }
 
 void exports_restreamd_plugin_restreamer_run(

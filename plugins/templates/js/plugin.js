@@ -41,10 +41,12 @@ function parse(list) {
 class Pull {
   constructor(settings, former) {
     this.settings = settings;
-    // What the build before left: its source, still flowing, and how often it had failed.
+    // What the build before left: its source, still flowing, how often it had failed, and
+    // the rest of its wait, so that a new build on a thousand streams dials nobody early.
+    const [failures = 0, high = 0, middle = 0, low = 0] = former?.state ?? [];
     this.source = former?.sources[0];
-    this.failures = former?.state[0] ?? 0;
-    this.due = Number(nowMs());
+    this.failures = failures;
+    this.due = Number(nowMs()) + high * 65_536 + middle * 256 + low;
   }
 
   run() {
@@ -122,7 +124,9 @@ class Pull {
 
   handOver() {
     const sources = this.source ? [this.source] : [];
-    return { sources, targets: [], state: new Uint8Array([this.failures]) };
+    const left = Math.max(0, this.due - Number(nowMs()));
+    // An element takes the lowest eight bits of what it is given.
+    return { sources, targets: [], state: new Uint8Array([this.failures, left >> 16, left >> 8, left]) };
   }
 }
 

@@ -68,10 +68,12 @@ def parse(given: Properties) -> Tuple[Settings, List[Problem]]:
 class Pull:
     def __init__(self, settings: Settings, former: Optional[Handover]):
         self.settings = settings
-        # What the build before left: its source, still flowing, and how often it had failed.
+        # What the build before left: its source, still flowing, how often it had failed, and
+        # the rest of its wait, so that a new build on a thousand streams dials nobody early.
         self.source: Optional[Source] = former.sources[0] if former and former.sources else None
-        self.failures = former.state[0] if former and former.state else 0
-        self.due = runtime.now_ms()
+        state = former.state if former else b""
+        self.failures = state[0] if state else 0
+        self.due = runtime.now_ms() + int.from_bytes(state[1:], "big")
 
     def run(self) -> Outcome:
         while True:
@@ -143,7 +145,9 @@ class Pull:
             self.source = None
 
     def hand_over(self) -> Handover:
-        return Handover([self.source] if self.source else [], [], bytes([self.failures]))
+        left = max(0, self.due - runtime.now_ms())
+        state = bytes([self.failures]) + left.to_bytes(4, "big")
+        return Handover([self.source] if self.source else [], [], state)
 
 
 class Restreamer(wit_world.exports.Restreamer):

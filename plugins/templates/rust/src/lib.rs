@@ -76,14 +76,18 @@ impl Restreamer for Pull {
 impl Pull {
     fn new(settings: Settings, former: Option<Handover>) -> Self {
         let now = runtime::now_ms();
-        let mut retry = Retry::new(settings.retry_ms.0, settings.retry_ms.1, now);
-        let mut source = None;
-        // What the build before left: its source, still flowing, and how often it had failed.
+        let retry = Retry::new(settings.retry_ms.0, settings.retry_ms.1, now);
+        let mut pull = Self { settings, source: None, retry, due: now };
+        // What the build before left: its source, still flowing, how often it had failed, and
+        // the rest of its wait, so that a new build on a thousand streams dials nobody early.
         if let Some(former) = former {
-            retry.restore(&former.state, now);
-            source = former.sources.into_iter().next();
+            if let Some((left, retry)) = former.state.split_first_chunk() {
+                pull.due = now + u64::from(u32::from_le_bytes(*left));
+                pull.retry.restore(retry, now);
+            }
+            pull.source = former.sources.into_iter().next();
         }
-        Self { settings, source, retry, due: now }
+        pull
     }
 
     fn pull(mut self) -> Outcome {
@@ -167,8 +171,10 @@ impl Pull {
     }
 
     fn hand_over(self) -> Handover {
+        let now = runtime::now_ms();
+        let left = self.due.saturating_sub(now) as u32;
         Handover {
-            state: self.retry.save(runtime::now_ms()),
+            state: [&left.to_le_bytes()[..], &self.retry.save(now)].concat(),
             targets: Vec::new(),
             sources: self.source.into_iter().collect(),
         }
