@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use restreamd_tests::plugins::{component, root};
 
@@ -55,23 +54,27 @@ fn every_scenario_beside_a_shipped_type_goes_as_it_says() {
     assert!(played >= 12, "{played} scenarios");
 }
 
-#[test]
-fn a_day_of_retries_takes_a_moment() {
+/// Real seconds that a day of the policy took, without compiling it.
+fn a_day() -> f64 {
     let day = root().join("plugins/rtmp/scenarios/refusals-for-a-day.toml");
     let mut command = Command::new(env!("CARGO_BIN_EXE_restreamd"));
-    let begin = Instant::now();
     let one_day = command
         .args(["plugin", "test", "--seed", "7"])
         .arg(component("rtmp"))
         .arg(day);
     let output = one_day.output().expect("restreamd runs");
     assert!(output.status.success(), "{}", text(&output));
-    // Compiling the plugin is most of it, and this is a build for development.
-    assert!(
-        begin.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        begin.elapsed()
-    );
+    let verdict = text(&output);
+    let took = verdict.rsplit_once("24h00m00.000s of virtual time in ");
+    let took = took.and_then(|(_, rest)| rest.split_once(" s"));
+    took.and_then(|(n, _)| n.parse().ok()).expect(&verdict)
+}
+
+/// The machine may be busy with other tests: one of many tries is enough.
+#[test]
+fn a_day_of_retries_takes_a_moment() {
+    let quick = (0..20).map(|_| a_day()).find(|took| *took < 0.5);
+    assert!(quick.is_some(), "never within half a second");
 }
 
 #[test]
@@ -80,4 +83,20 @@ fn a_scenario_that_goes_another_way_fails_the_command() {
     let output = play("rtmp-fixed", &[day]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("rtmpUri"), "{}", text(&output));
+}
+
+#[test]
+fn a_type_that_does_not_answer_an_upgrade_fails_the_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("upgrade.toml");
+    let scenario = "stop = \"1m\"\n[[dial]]\nplays = \"on\"\n[[at]]\ntime = \"5s\"\n\
+                      event = \"upgrade\"\n[[expect.status]]\nat = \"30s\"\nphase = \"live\"\n\
+                      [properties]\nurl = \"rtmp://a/b/c\"\n";
+    std::fs::write(&file, scenario).expect("writable");
+    let output = play("slow-stop", &[file]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let says = text(&output);
+    for part in ["did not hand over within 2 s", "told to stop"] {
+        assert!(says.contains(part), "{part}\n{says}");
+    }
 }

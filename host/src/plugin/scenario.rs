@@ -112,7 +112,8 @@ impl Rehearsal<'_> {
         let begun = Instant::now();
         self.expects_something()?;
         let refused = self.check().await?;
-        if !refused.is_empty() || self.scenario.expect.problems.is_some() {
+        let refusal = self.scenario.expect.problems.as_ref();
+        if !refused.is_empty() || refusal.is_some_and(|keys| !keys.get_ref().is_empty()) {
             let passed = refused.is_empty();
             return Ok(self.verdict(passed, "check", &refused, None, begun));
         }
@@ -156,14 +157,22 @@ impl Rehearsal<'_> {
         Ok(verdict)
     }
 
-    /// What passes whatever a plugin does is no test.
+    /// What passes whatever a plugin does is no test, and what is never looked at neither.
     fn expects_something(&self) -> anyhow::Result<()> {
         let expect = &self.scenario.expect;
-        let any = expect.outcome.is_some()
-            || expect.problems.is_some()
-            || !(expect.dial.is_empty() && expect.dials.is_empty() && expect.status.is_empty())
-            || !(expect.fetches.is_empty() && expect.log.is_empty());
+        let of_a_run = expect.of_a_run();
+        let any = of_a_run || expect.problems.is_some();
         ensure!(any, "{}: expects nothing: give it an [expect]", self.name);
+        if let Some(refused) = &expect.problems
+            && !refused.get_ref().is_empty()
+            && of_a_run
+        {
+            bail!(
+                "{}: line {}: with problems nothing runs, and nothing else can be expected",
+                self.name,
+                line_of(self.text, refused.span().start)
+            );
+        }
         Ok(())
     }
 

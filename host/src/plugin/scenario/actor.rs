@@ -70,12 +70,12 @@ impl Actor {
 impl Host for Actor {
     fn connect(&mut self, url: &str, options: ConnectOptions) -> Result<SourceId, Failure> {
         let (timeout, stall) = (options.timeout, options.stall);
-        self.on(|stage| stage.open(url.to_owned(), false, timeout, stall))
+        self.on(|stage| stage.dial(url, false, timeout, stall))
     }
 
     fn publish(&mut self, url: &str, options: PublishOptions) -> Result<TargetId, Failure> {
         let (timeout, stall) = (options.timeout, Some(options.stall));
-        self.on(|stage| stage.open(url.to_owned(), true, timeout, stall))
+        self.on(|stage| stage.dial(url, true, timeout, stall))
     }
 
     fn target_url(&mut self, id: TargetId) -> String {
@@ -100,8 +100,8 @@ impl Host for Actor {
         }
     }
 
-    fn open_file(&mut self, name: &str, _: FileOptions) -> Result<SourceId, Failure> {
-        self.on(|stage| stage.open(format!("file:{name}"), false, Duration::MAX, None))
+    fn open_file(&mut self, name: &str, options: FileOptions) -> Result<SourceId, Failure> {
+        self.on(|stage| stage.play(name, options.looped))
     }
 
     fn url(&mut self, id: SourceId) -> String {

@@ -545,6 +545,18 @@ pub(super) struct Expect {
     pub(super) log: Vec<Spanned<Line>>,
 }
 
+impl Expect {
+    /// Whether anything is expected of what runs.
+    pub(super) fn of_a_run(&self) -> bool {
+        self.outcome.is_some()
+            || self.reason.is_some()
+            || self.ended.is_some()
+            || self.open_at_once.is_some()
+            || !(self.dial.is_empty() && self.dials.is_empty() && self.fetches.is_empty())
+            || !(self.status.is_empty() && self.log.is_empty())
+    }
+}
+
 /// The ways a run ends.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]

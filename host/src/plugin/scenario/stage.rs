@@ -5,8 +5,11 @@
 //! It knows neither wasm nor tasks. Invariant: every run of one seed is the same.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
+
+use restreamd_rtmp::url::RtmpUrl;
 
 use super::document::{Fate, Phase, Play, Scenario, What, fits};
 use super::record::{Attempt, DIALS, Record, Seen, clock};
@@ -212,8 +215,44 @@ impl Stage {
 
     // ---- what the policy asks for
 
-    /// Opens a source or a target. `None` for a stall time: it is quiet by nature.
-    pub(super) fn open(
+    /// Dials for a source or a target. `None` for a stall time: it is quiet by nature.
+    pub(super) fn dial(
+        &mut self,
+        url: &str,
+        target: bool,
+        timeout: Duration,
+        stall: Option<Duration>,
+    ) -> Result<SourceId, Failure> {
+        RtmpUrl::parse(url)
+            .map_err(|error| Failure::new(Class::Invalid, format!("bad URL: {error}")))
+            .inspect_err(|failure| self.trace(&format!("open {url}: {failure}")))?;
+        self.open(url.to_owned(), target, timeout, stall)
+    }
+
+    /// Plays a file, which never stalls; `looped`, it has no end either.
+    pub(super) fn play(&mut self, name: &str, looped: bool) -> Result<SourceId, Failure> {
+        let url = format!("file:{name}");
+        let mut parts = Path::new(name).components();
+        let inside = parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        let refused = match () {
+            () if name.is_empty() || name.contains(char::is_control) => Some(Class::Invalid),
+            () if !inside => Some(Class::Blocked),
+            () => None,
+        };
+        if let Some(class) = refused {
+            let failure = Failure::new(class, format!("{url}: no name in the media directory"));
+            self.trace(&format!("open {url}: {failure}"));
+            return Err(failure);
+        }
+        let id = self.open(url, false, Duration::MAX, None)?;
+        let play = self.source(id).and_then(|source| source.play.as_mut());
+        if let Some(play) = play.filter(|_| looped) {
+            play.ends.take_if(|(_, class, _)| *class == Class::Ended);
+        }
+        Ok(id)
+    }
+
+    fn open(
         &mut self,
         url: String,
         target: bool,
@@ -340,7 +379,8 @@ impl Stage {
         let timeout = timeout.as_millis() as u64;
         let asked = self.now;
         let until = asked + after.min(timeout);
-        while !self.pending.stop {
+        // As on a node, neither a stop nor an upgrade waits for an answer.
+        while !(self.pending.stop || self.pending.upgrade) {
             let Some(((at, _), coming)) = self.due(until) else {
                 break;
             };
@@ -349,8 +389,9 @@ impl Stage {
                 return None;
             }
         }
-        let answered = if self.pending.stop {
-            Err(Failure::new(Class::Cancelled, "the restreamer stops"))
+        let answered = if self.pending.stop || self.pending.upgrade {
+            let why = "the restreamer stops, or moves to another build";
+            Err(Failure::new(Class::Cancelled, why))
         } else {
             self.advance(until);
             match says {
@@ -580,10 +621,11 @@ impl Stage {
         }
     }
 
-    /// The run ended by itself: what was still to be looked at is looked at now.
+    /// The run is over: what was to be looked at until now is looked at, and later there
+    /// is nothing to see.
     pub(super) fn end(&mut self, text: &str) {
         self.trace(text);
-        while let Some(at) = self.looks.pop_front() {
+        while let Some(at) = self.looks.pop_front_if(|at| *at <= self.now) {
             self.look(at);
         }
     }
@@ -628,10 +670,8 @@ impl Stage {
     }
 
     fn advance(&mut self, to: u64) {
-        while self.looks.front().is_some_and(|at| *at < to) {
-            if let Some(at) = self.looks.pop_front() {
-                self.look(at);
-            }
+        while let Some(at) = self.looks.pop_front_if(|at| *at < to) {
+            self.look(at);
         }
         self.now = self.now.max(to);
     }
@@ -1020,6 +1060,40 @@ mod tests {
         let mut stage = stage("stop = \"1s\"");
         assert!(open(&mut stage).is_err());
         assert!(stage.record.wrong[0].text.contains("no [[dial]] says"));
+    }
+
+    #[test]
+    fn what_a_node_would_not_open_is_not_opened() {
+        let mut stage = stage("stop = \"1h\"\n[[dial]]\nplays = \"5s\"\nends = \"ended\"\n");
+        let mut dial = |url| {
+            let opened = stage.dial(url, false, Duration::from_secs(10), None);
+            opened.map_err(|failure| failure.class)
+        };
+        assert!(dial("rtmp://a/b/c").is_ok());
+        for url in ["http://a/b/c", "rtmp://a/b", "file:a.flv", ""] {
+            assert_eq!(dial(url), Err(Class::Invalid), "{url}");
+        }
+        let mut play = |name| stage.play(name, false).map_err(|failure| failure.class);
+        assert!(play("some/a.flv").is_ok());
+        for (name, class) in [
+            ("", Class::Invalid),
+            ("../a.flv", Class::Blocked),
+            ("/a.flv", Class::Blocked),
+        ] {
+            assert_eq!(play(name), Err(class), "{name}");
+        }
+        assert_eq!(stage.record.attempts.len(), 2, "those two alone");
+    }
+
+    #[test]
+    fn a_file_ends_unless_it_is_looped() {
+        for (looped, end) in [(false, Some(5_100)), (true, None)] {
+            let mut stage = stage("stop = \"1m\"\n[[dial]]\nplays = \"5s\"\nends = \"ended\"\n");
+            stage.play("a.flv", looped).expect("opened");
+            while stage.wait(None) != Next::Wake(Wake::Stop) {}
+            let over = stage.record.attempts[0].over;
+            assert_eq!(over, end, "looped: {looped}");
+        }
     }
 
     #[test]

@@ -103,6 +103,19 @@ async fn every_kind_of_expectation_can_fail() {
             "at = \"1s\"\nnext-attempt = \"5s\"",
             "it was in 0.010s",
         ),
+        (
+            "expect.status",
+            "at = \"30m\"\nphase = \"backing-off\"",
+            "the run was over before 30m00.000s",
+        ),
+        ("expect.status", "at = \"1s\"\non-air = \"\"", ""),
+        (
+            "expect.fetches",
+            "waited = \"1s\"",
+            "expected something of fetches",
+        ),
+        ("expect.fetches", "count = 1", "expected 1 fetches"),
+        ("expect.fetches", "count = 0", ""),
         ("expect.log", "contains = \"hello\"", "there were 0"),
         ("expect.log", "contains = \"hello\"\ncount = 0", ""),
     ];
@@ -120,13 +133,70 @@ async fn every_kind_of_expectation_can_fail() {
         ("reason = \"bored\"", "5 attempts failed"),
         ("open-at-once = 2", "there were 1"),
         ("problems = []", ""),
-        ("problems = [\"url\"]", "there were []"),
+        ("problems = []\nended = \"1s\"", "it was 4.050s"),
     ];
     for (key, says) in single {
         let verdict = played("rtmp-fixed", &format!("{REFUSED}{key}\n")).await;
         assert_eq!(verdict.passed, says.is_empty(), "{key}\n{}", verdict.text);
         assert!(verdict.text.contains(says), "{says}\n{}", verdict.text);
     }
+    let of_check = "stop = \"1h\"\n[properties]\nurl = \"rtmp://a/b/c\"\n[expect]\n";
+    for (key, says) in [
+        ("problems = []", "no [[dial]] says"),
+        ("problems = [\"url\"]", "line 5: expected problems with"),
+    ] {
+        let verdict = played("rtmp-fixed", &format!("{of_check}{key}\n")).await;
+        assert!(!verdict.passed, "{key}\n{}", verdict.text);
+        assert!(verdict.text.contains(says), "{says}\n{}", verdict.text);
+    }
+}
+
+const PLAYING: &str = r#"stop = "1m"
+[properties]
+url = "rtmp://a/b/c"
+[[dial]]
+plays = "on"
+[[expect.status]]
+at = "30s"
+on-air = "NOTHING"
+"#;
+
+#[tokio::test]
+async fn nothing_on_air_is_an_expectation_too() {
+    let verdict = played("rtmp-fixed", &PLAYING.replace("NOTHING", "")).await;
+    let says = "expected nothing on air at 30.000s, it was rtmp://a/b/c";
+    assert!(verdict.text.contains(says), "{}", verdict.text);
+    let verdict = played("rtmp-fixed", &PLAYING.replace("NOTHING", "rtmp://a/*")).await;
+    assert!(verdict.passed, "{}", verdict.text);
+}
+
+const ASKING: &str = r#"stop = "1m"
+[properties]
+endpoint = "http://tokens/where"
+[[answer]]
+times = 1
+after = "5s"
+status = 200
+body = "rtmp://a/b/c"
+[[answer]]
+status = 200
+body = "rtmp://a/b/new"
+[[dial]]
+plays = "on"
+[[at]]
+time = "1s"
+event = "upgrade"
+[[expect.dial]]
+nth = 1
+at = ["1s", "2s"]
+url = "rtmp://a/b/new"
+"#;
+
+/// As on a node: the question is withdrawn, and the next instance asks anew.
+#[tokio::test]
+async fn an_upgrade_does_not_wait_for_an_answer() {
+    let verdict = played("resolve", ASKING).await;
+    assert!(verdict.passed, "{}", verdict.text);
 }
 
 #[tokio::test]
@@ -201,6 +271,11 @@ async fn mistakes_in_a_scenario_name_their_line_and_key() {
         ),
         ("stop = ", "line 1", "stop"),
         ("stop = \"1h\"", "s.toml", "expects nothing"),
+        (
+            "stop = \"1h\"\n[expect]\noutcome = \"stopped\"\nproblems = [\"url\"]",
+            "line 4",
+            "nothing else can be expected",
+        ),
     ];
     for (text, line, says) in mistakes {
         let error = error(text).await;
@@ -209,6 +284,17 @@ async fn mistakes_in_a_scenario_name_their_line_and_key() {
             "{text}\n{error}"
         );
     }
+}
+
+#[test]
+fn the_sample_of_the_readme_is_a_scenario() {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/README.md");
+    let readme = std::fs::read_to_string(readme).expect("the README");
+    let (_, rest) = readme.split_once("## Scenarios").expect("a chapter");
+    let (_, rest) = rest.split_once("```toml\n").expect("a sample");
+    let (sample, _) = rest.split_once("```").expect("its end");
+    let scenario: Result<Scenario, _> = toml::from_str(sample);
+    assert!(scenario.is_ok(), "{}", scenario.expect_err("it is none"));
 }
 
 #[tokio::test]
